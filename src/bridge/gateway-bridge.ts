@@ -1,0 +1,63 @@
+/** The gateway's end of the bridge, as the gateway sees it. */
+import type { Outcome } from '../outcome.ts';
+import type { Fields, ReportWeight } from '../protocols/protocol.ts';
+import type { Delivery, Evict, Settled, Withdraw } from './messages.ts';
+
+/** What the gateway does with what arrives. Handlers are synchronous and never throw. */
+export type GatewayHandlers = {
+  deliver(delivery: Delivery): void;
+  withdraw(withdraw: Withdraw): void;
+  settled(settled: Settled): void;
+  evict(evict: Evict): void;
+  /** All open sessions, to be registered again after Redis lost its memory. */
+  sessions(): Iterable<{ deviceId: string; protocol: string; epoch: number }>;
+  /** Numbers for the heartbeat. */
+  load(): { connections: number; sessions: number };
+};
+
+export type Login =
+  | { granted: true; epoch: number; parked: number }
+  /** The id logs in too often from several places; refused for `retryAfterMs`. */
+  | { granted: false; reason: 'flapping'; retryAfterMs: number };
+
+/** Something a device said, for the uplink writer. */
+export type Report = {
+  deviceId: string;
+  protocol: string;
+  /** The message's name; `session.opened` and `session.closed` are the gateway's own. */
+  name: string;
+  weight: ReportWeight;
+  /** Unix milliseconds. */
+  at: number;
+  msgId: number;
+  fields: Fields;
+  /** Hex. */
+  frame: string;
+};
+
+export type GatewayBridge = {
+  readonly gatewayId: string;
+  start(handlers: GatewayHandlers): Promise<void>;
+  /** Heartbeats say `draining` from now on. */
+  drain(): void;
+  /** Gives back the lease. Call after the last session is closed. */
+  stop(): Promise<void>;
+  /** Registers a session; the newest login wins and older ones are told to close. Rejects when Redis is away. */
+  login(deviceId: string, protocol: string): Promise<Login>;
+  /** Removes the presence if it still has this epoch. */
+  logout(deviceId: string, epoch: number): Promise<void>;
+  /** Whether this gateway's lease still stands; without it nothing may be written. Synchronous. */
+  holdsLease(): boolean;
+  /** True while the bridge has heard its own heartbeat lately. */
+  alive(): boolean;
+  lined(workerId: string, id: string, attempt: number): void;
+  written(workerId: string, id: string, attempt: number, at: number): void;
+  /** Sends an end to its worker; when nobody listens there it goes to the outcomes stream by itself. */
+  ended(delivery: Delivery, outcome: Outcome): void;
+  /** Puts an end that no worker asked for into the outcomes stream: late answers, kept outcomes at a drain. */
+  keep(delivery: Delivery, outcome: Outcome, late: boolean): Promise<void>;
+  /** Says that the device's lane has room for parked commands. */
+  roomFor(deviceId: string): void;
+  /** Resolves when the report is stored in the uplink stream. */
+  report(report: Report): Promise<void>;
+};

@@ -1,0 +1,45 @@
+/** Every Redis key and channel of the bridge. Keys of one device share a slot through their shard's tag. */
+import { createHash } from 'node:crypto';
+
+export type Keys = ReturnType<typeof createKeys>;
+
+/** The shard of a device: stable for ever, whatever process asks. */
+export function shardOf(deviceId: string, shards: number): number {
+  return createHash('md5').update(deviceId).digest().readUInt32BE(0) % shards;
+}
+
+/** Names under one prefix; two installations on one Redis differ in it. */
+export function createKeys(prefix: string, shards: number) {
+  const tag = (shard: number) => `{${prefix}-${shard}}`;
+  const tagOf = (deviceId: string) => tag(shardOf(deviceId, shards));
+  return {
+    prefix,
+    shards,
+    shardOf: (deviceId: string) => shardOf(deviceId, shards),
+    /** BullMQ's key prefix of a shard. */
+    queuePrefix: (shard: number) => tag(shard),
+    queueName: (shard: number) => `outbound-${shard}`,
+    /** Hash {gatewayId, epoch, protocol, since}. */
+    presence: (deviceId: string) => `${tagOf(deviceId)}:presence:${deviceId}`,
+    /** Hash of command id → mark of its published attempt. */
+    marks: (deviceId: string) => `${tagOf(deviceId)}:marks:${deviceId}`,
+    /** The last wire message id given to a device. */
+    wireId: (deviceId: string) => `${tagOf(deviceId)}:wire:${deviceId}`,
+    /** Sorted set of parked command ids, most urgent first. */
+    parked: (deviceId: string) => `${tagOf(deviceId)}:parked:${deviceId}`,
+    /** An outcome that reached the stream before its job ran again. */
+    keptOutcome: (deviceId: string, id: string) => `${tagOf(deviceId)}:outcome:${id}`,
+    /** Hash of gateway id → its last heartbeat. */
+    gateways: () => `${prefix}:gateways`,
+    /** Streams. */
+    outcomes: () => `${prefix}:outcomes`,
+    settlements: () => `${prefix}:settlements`,
+    uplink: () => `${prefix}:uplink`,
+    /** Channels. */
+    gatewayChannel: (gatewayId: string) => `${prefix}:gateway:${gatewayId}`,
+    workerChannel: (workerId: string) => `${prefix}:worker:${workerId}`,
+    apiChannel: (apiId: string) => `${prefix}:api:${apiId}`,
+    eventsChannel: () => `${prefix}:events`,
+    lease: (duty: string) => `${prefix}:lease:${duty}`,
+  };
+}

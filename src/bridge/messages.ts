@@ -1,0 +1,233 @@
+/** What worker and gateway say to each other, and the bounds within which it is believed. */
+import { type Static, Type } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { ambiguousReasons, type Outcome, refusedReasons, unwrittenReasons } from '../outcome.ts';
+
+/** Of the envelope; a peer that speaks another version is not understood and says so. */
+export const bridgeVersion = 1;
+/** Largest batch in one publish, in bytes of JSON. */
+export const maxBatchBytes = 256 * 1024;
+/** Most messages in one publish. */
+export const maxBatchMessages = 500;
+
+const CommandId = Type.String({ minLength: 1, maxLength: 64 });
+const DeviceId = Type.String({ minLength: 1, maxLength: 32 });
+const Millis = Type.Integer({ minimum: 0, maximum: 9_007_199_254_740_991 });
+const AttemptNo = Type.Integer({ minimum: 1, maximum: 1_000_000 });
+const Text = Type.String({ maxLength: 500 });
+
+/** Worker → gateway: write this frame when its turn comes. Idempotent by (id, attempt). */
+export const Delivery = Type.Object({
+  t: Type.Literal('deliver'),
+  id: CommandId,
+  attempt: AttemptNo,
+  /** Where the receipts go. */
+  workerId: CommandId,
+  deviceId: DeviceId,
+  epoch: Millis,
+  protocol: Type.String({ maxLength: 16 }),
+  command: Type.String({ maxLength: 64 }),
+  params: Type.Record(Type.String(), Type.Unknown()),
+  wireId: Type.Integer({ minimum: 1, maximum: 0xffffffff }),
+  /** Hex. */
+  frame: Type.String({ maxLength: 8192, pattern: '^(?:[0-9a-f]{2})+$' }),
+  priority: Type.Integer({ minimum: 0, maximum: 9 }),
+  deadline: Millis,
+  ackTimeoutMs: Type.Integer({ minimum: 1, maximum: 600_000 }),
+});
+export type Delivery = Static<typeof Delivery>;
+
+/** Worker → gateway: take it back if it was not written. */
+const Withdraw = Type.Object({
+  t: Type.Literal('withdraw'),
+  id: CommandId,
+  attempt: AttemptNo,
+  workerId: CommandId,
+  deviceId: DeviceId,
+});
+export type Withdraw = Static<typeof Withdraw>;
+
+/** Worker → gateway: the attempt's end is stored; its outcome need not be kept any longer. */
+const Settled = Type.Object({ t: Type.Literal('settled'), id: CommandId, attempt: AttemptNo });
+export type Settled = Static<typeof Settled>;
+
+/** Gateway → gateway: a newer login of this device exists; sessions of an older epoch are over. */
+const Evict = Type.Object({ t: Type.Literal('evict'), deviceId: DeviceId, epoch: Millis });
+export type Evict = Static<typeof Evict>;
+
+export const ToGateway = Type.Union([Delivery, Withdraw, Settled, Evict]);
+export type ToGateway = Static<typeof ToGateway>;
+
+const Result = Type.Record(Type.String(), Type.Unknown());
+const exchange = {
+  writtenAt: Millis,
+  endedAt: Millis,
+  frameIn: Type.Union([Type.String({ maxLength: 8192 }), Type.Null()]),
+};
+
+export const OutcomeSchema = Type.Union([
+  Type.Object({ kind: Type.Literal('acked'), result: Result, ...exchange }),
+  Type.Object({
+    kind: Type.Literal('rejected'),
+    code: Text,
+    reason: Text,
+    result: Result,
+    ...exchange,
+  }),
+  Type.Object({ kind: Type.Literal('unacknowledged'), ...exchange }),
+  Type.Object({
+    kind: Type.Literal('unwritten'),
+    reason: Type.Union(unwrittenReasons.map((reason) => Type.Literal(reason))),
+    detail: Type.Optional(Text),
+  }),
+  Type.Object({
+    kind: Type.Literal('refused'),
+    reason: Type.Union(refusedReasons.map((reason) => Type.Literal(reason))),
+    detail: Text,
+  }),
+  Type.Object({
+    kind: Type.Literal('ambiguous'),
+    reason: Type.Union(ambiguousReasons.map((reason) => Type.Literal(reason))),
+    writtenAt: Type.Union([Millis, Type.Null()]),
+    endedAt: Millis,
+    detail: Type.Optional(Text),
+  }),
+]);
+
+/** Gateway → worker: the delivery stands in the lane. */
+const Lined = Type.Object({ t: Type.Literal('lined'), id: CommandId, attempt: AttemptNo });
+
+/** Gateway → worker: its bytes were handed to the socket at `at`. */
+const Written = Type.Object({
+  t: Type.Literal('written'),
+  id: CommandId,
+  attempt: AttemptNo,
+  at: Millis,
+});
+
+/** Gateway → worker: the attempt is over. */
+const Ended = Type.Object({
+  t: Type.Literal('ended'),
+  id: CommandId,
+  attempt: AttemptNo,
+  outcome: OutcomeSchema,
+});
+
+export const Receipt = Type.Union([Lined, Written, Ended]);
+export type Receipt =
+  | Static<typeof Lined>
+  | Static<typeof Written>
+  | { t: 'ended'; id: string; attempt: number; outcome: Outcome };
+
+/** What stands in the outcomes stream: an end that no worker was listening for, or an answer after the deadline. */
+export const StreamedOutcome = Type.Object({
+  id: CommandId,
+  attempt: AttemptNo,
+  deviceId: DeviceId,
+  gatewayId: CommandId,
+  late: Type.Boolean(),
+  outcome: OutcomeSchema,
+});
+export type StreamedOutcome = {
+  id: string;
+  attempt: number;
+  deviceId: string;
+  gatewayId: string;
+  /** The device answered after its deadline, or on a newer session. */
+  late: boolean;
+  outcome: Outcome;
+};
+
+/** On the events channel, from anyone to everyone. */
+export const Event = Type.Union([
+  /** A gateway lives; its presences count for `leaseMs` from the moment this was received. */
+  Type.Object({
+    t: Type.Literal('gateway'),
+    gatewayId: CommandId,
+    leaseMs: Millis,
+    connections: Millis,
+    sessions: Millis,
+    /** Draining: takes no new deliveries. */
+    draining: Type.Boolean(),
+  }),
+  Type.Object({ t: Type.Literal('gateway-gone'), gatewayId: CommandId }),
+  /** Something that a parked command of this device waits for has come: it is online, or its lane has room. */
+  Type.Object({ t: Type.Literal('wake'), deviceId: DeviceId }),
+  /** Echo of one's own channel: proves that the subscription lives. */
+  Type.Object({ t: Type.Literal('beat'), from: CommandId, n: Millis }),
+]);
+export type Event = Static<typeof Event>;
+
+const checks = {
+  toGateway: Compile(ToGateway),
+  receipt: Compile(Receipt),
+  event: Compile(Event),
+  streamed: Compile(StreamedOutcome),
+};
+
+export type MessageKind = 'toGateway' | 'receipt' | 'event';
+type MessageOf<K extends MessageKind> = K extends 'toGateway'
+  ? ToGateway
+  : K extends 'receipt'
+    ? Receipt
+    : Event;
+
+export type Parsed<T> = { messages: T[]; faults: string[] };
+
+/** Splits a batch into publishes that each keep within the bounds. */
+export function encodeBatches(from: string, messages: readonly object[]): string[] {
+  const batches: string[] = [];
+  let items: string[] = [];
+  let bytes = 0;
+  const close = () => {
+    if (items.length === 0) return;
+    batches.push(
+      `{"v":${bridgeVersion},"from":${JSON.stringify(from)},"m":[${items.join(',')}]}`,
+    );
+    items = [];
+    bytes = 0;
+  };
+  for (const message of messages) {
+    const item = JSON.stringify(message);
+    if (items.length >= maxBatchMessages || bytes + item.length > maxBatchBytes - 200) close();
+    items.push(item);
+    bytes += item.length + 1;
+  }
+  close();
+  return batches;
+}
+
+/** Reads a publish. Never throws: what cannot be believed is named in `faults`, the rest is returned. */
+export function parseBatch<K extends MessageKind>(kind: K, text: string): Parsed<MessageOf<K>> {
+  if (text.length > maxBatchBytes) {
+    return { messages: [], faults: [`a batch of ${text.length} bytes is over ${maxBatchBytes}`] };
+  }
+  let envelope: unknown;
+  try {
+    envelope = JSON.parse(text);
+  } catch {
+    return { messages: [], faults: ['a batch is not JSON'] };
+  }
+  const { v, m } = (envelope ?? {}) as { v?: unknown; m?: unknown };
+  if (v !== bridgeVersion) {
+    return { messages: [], faults: [`a batch has version ${String(v)}, not ${bridgeVersion}`] };
+  }
+  if (!Array.isArray(m)) return { messages: [], faults: ['a batch holds no list of messages'] };
+  const messages: MessageOf<K>[] = [];
+  const faults: string[] = [];
+  for (const item of m) {
+    if (checks[kind].Check(item)) messages.push(item as MessageOf<K>);
+    else faults.push(`a ${kind} message is malformed: ${JSON.stringify(item)?.slice(0, 200)}`);
+  }
+  return { messages, faults };
+}
+
+/** A streamed outcome, or null when the text is none. */
+export function parseStreamedOutcome(text: string): StreamedOutcome | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return checks.streamed.Check(value) ? (value as StreamedOutcome) : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,22 @@
+/** Every protocol there is: one line each. */
+import { ap3000 } from './ap3000/index.ts';
+import { bkv } from './bkv/index.ts';
+import type { Protocol } from './protocol.ts';
+
+export const protocols: readonly Protocol[] = [bkv, ap3000];
+
+/** The protocol of that name, or undefined. */
+export function protocolNamed(name: string): Protocol | undefined {
+  return protocols.find((protocol) => protocol.name === name);
+}
+
+/** The protocol whose id format the text has, with the canonical id; undefined when none has it. */
+export function protocolOfDeviceId(
+  text: string,
+): { protocol: Protocol; deviceId: string } | undefined {
+  for (const protocol of protocols) {
+    const deviceId = protocol.deviceId(text);
+    if (deviceId !== null) return { protocol, deviceId };
+  }
+  return undefined;
+}
