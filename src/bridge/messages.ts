@@ -77,17 +77,17 @@ export const OutcomeSchema = Type.Union([
   Type.Object({ kind: Type.Literal('unacknowledged'), ...exchange }),
   Type.Object({
     kind: Type.Literal('unwritten'),
-    reason: Type.Union(unwrittenReasons.map((reason) => Type.Literal(reason))),
+    reason: Type.Enum(unwrittenReasons),
     detail: Type.Optional(Text),
   }),
   Type.Object({
     kind: Type.Literal('refused'),
-    reason: Type.Union(refusedReasons.map((reason) => Type.Literal(reason))),
+    reason: Type.Enum(refusedReasons),
     detail: Text,
   }),
   Type.Object({
     kind: Type.Literal('ambiguous'),
-    reason: Type.Union(ambiguousReasons.map((reason) => Type.Literal(reason))),
+    reason: Type.Enum(ambiguousReasons),
     writtenAt: Type.Union([Millis, Type.Null()]),
     endedAt: Millis,
     detail: Type.Optional(Text),
@@ -110,6 +110,7 @@ const Ended = Type.Object({
   t: Type.Literal('ended'),
   id: CommandId,
   attempt: AttemptNo,
+  deviceId: DeviceId,
   outcome: OutcomeSchema,
 });
 
@@ -117,7 +118,7 @@ export const Receipt = Type.Union([Lined, Written, Ended]);
 export type Receipt =
   | Static<typeof Lined>
   | Static<typeof Written>
-  | { t: 'ended'; id: string; attempt: number; outcome: Outcome };
+  | { t: 'ended'; id: string; attempt: number; deviceId: string; outcome: Outcome };
 
 /** What stands in the outcomes stream: an end that no worker was listening for, or an answer after the deadline. */
 export const StreamedOutcome = Type.Object({
@@ -125,6 +126,10 @@ export const StreamedOutcome = Type.Object({
   attempt: AttemptNo,
   deviceId: DeviceId,
   gatewayId: CommandId,
+  epoch: Millis,
+  wireId: Type.Integer({ minimum: 0, maximum: 0xffffffff }),
+  /** Hex of the frame that was written. */
+  frame: Type.String({ maxLength: 8192 }),
   late: Type.Boolean(),
   outcome: OutcomeSchema,
 });
@@ -133,6 +138,9 @@ export type StreamedOutcome = {
   attempt: number;
   deviceId: string;
   gatewayId: string;
+  epoch: number;
+  wireId: number;
+  frame: string;
   /** The device answered after its deadline, or on a newer session. */
   late: boolean;
   outcome: Outcome;

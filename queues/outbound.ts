@@ -1,0 +1,181 @@
+/** The outbound queue on Redis: one BullMQ queue a shard, a device always in the same one. */
+import { type Job, Queue } from 'bullmq';
+import type { Redis } from 'ioredis';
+import type { Keys } from '../src/bridge/keys.ts';
+import type { Command } from '../src/command.ts';
+import { DownlinkError, messageOf } from '../src/errors.ts';
+import type { Base, Outbound, QueueCounts, Taken } from './contract.ts';
+import { bullPriority, fromJob, jobOptions, type OutboundJob, toJob, versionsPerActivation } from './job.ts';
+
+export type OutboundQueue = Queue<OutboundJob>;
+
+export type RedisOutbound = Outbound & {
+  queues: readonly OutboundQueue[];
+  /** Lets a parked job go, before its equals. False when it is not delayed (any more). */
+  wake(deviceId: string, id: string): Promise<boolean>;
+  /** Removes the finished job of a command, if it is still kept. */
+  forget(deviceId: string, id: string): Promise<void>;
+  /** Which of these commands the queue still holds unfinished. */
+  holds(entries: readonly { deviceId: string; id: string }[]): Promise<Set<string>>;
+};
+
+export type OutboundDeps = {
+  /** A `commands` client: it fails fast while Redis is away. */
+  redis: Redis;
+  keys: Keys;
+  onError(error: Error): void;
+  now?: () => number;
+  /** An add that takes longer counts as failed; it may still have happened, which harms nothing. */
+  timeoutMs?: number;
+};
+
+const finished = new Set(['completed', 'failed', 'unknown']);
+
+export function createOutbound(deps: OutboundDeps): RedisOutbound {
+  const { redis, keys, onError, now = Date.now, timeoutMs = 2_000 } = deps;
+  const queues = Array.from({ length: keys.shards }, (_, shard) => {
+    const queue: OutboundQueue = new Queue<OutboundJob>(keys.queueName(shard), {
+      connection: redis,
+      prefix: keys.queuePrefix(shard),
+      // Nobody reads the event stream's history; what it may hold is Redis memory.
+      streams: { events: { maxLen: 1_000 } },
+    });
+    queue.on('error', onError);
+    return queue;
+  });
+  const queueOf = (deviceId: string) => queues[keys.shardOf(deviceId)]!;
+
+  /** Redis may be away before BullMQ has even begun: every call is bounded here. */
+  async function guarded<T>(doing: string, call: () => Promise<T>): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      return await Promise.race([
+        call(),
+        new Promise<never>((_, reject) => {
+          timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+        }),
+      ]);
+    } catch (cause) {
+      throw new DownlinkError(
+        'QUEUE_UNAVAILABLE',
+        `the queue store did not ${doing}: ${messageOf(cause)}`,
+        { cause },
+      );
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  const add = (command: Command, base?: Base) =>
+    queueOf(command.deviceId).add(
+      command.command,
+      toJob(command, base),
+      jobOptions(command, base, now()),
+    );
+
+  async function stateOf(job: Job<OutboundJob>): Promise<string> {
+    return job.getState();
+  }
+
+  return {
+    queues,
+    async enqueue(command, base) {
+      await guarded('take the command', () => add(command, base));
+    },
+    async enqueueMany(entries) {
+      const groups = Map.groupBy(entries, ({ command }) => keys.shardOf(command.deviceId));
+      await guarded('take the commands', () =>
+        Promise.all(
+          [...groups].map(([shard, group]) =>
+            queues[shard]!.addBulk(
+              group.map(({ command, base }) => ({
+                name: command.command,
+                data: toJob(command, base),
+                opts: jobOptions(command, base, now()),
+              })),
+            ),
+          ),
+        ),
+      );
+    },
+    async take(deviceId, id): Promise<Taken> {
+      return guarded('give the command back', async () => {
+        const job = await queueOf(deviceId).getJob(id);
+        if (!job) return 'missing';
+        const state = await stateOf(job);
+        if (state === 'active') return 'active';
+        if (finished.has(state)) return 'missing';
+        try {
+          await job.remove();
+        } catch {
+          // A worker locked it between the two looks.
+          return 'active';
+        }
+        await redis.zrem(keys.parked(deviceId), id);
+        return 'taken';
+      });
+    },
+    async find(deviceId, id) {
+      return guarded('show the command', async () => {
+        const job = await queueOf(deviceId).getJob(id);
+        if (!job) return null;
+        const read = fromJob(job);
+        if ('fault' in read) return null;
+        const activations = job.attemptsStarted + 1;
+        const nextVersion = read.base.version + 2 + activations * versionsPerActivation;
+        return { command: read.command, nextVersion };
+      });
+    },
+    async counts(): Promise<QueueCounts> {
+      return guarded('count', async () => {
+        const counts = { waiting: 0, pending: 0, dead: 0 };
+        const shards = await Promise.all(
+          queues.map((queue) =>
+            queue.getJobCounts('waiting', 'prioritized', 'delayed', 'active', 'failed'),
+          ),
+        );
+        for (const shard of shards) {
+          counts.waiting +=
+            (shard['waiting'] ?? 0) +
+            (shard['prioritized'] ?? 0) +
+            (shard['delayed'] ?? 0);
+          counts.pending += shard['active'] ?? 0;
+          counts.dead += shard['failed'] ?? 0;
+        }
+        return counts;
+      });
+    },
+    async wake(deviceId, id) {
+      const queue = queueOf(deviceId);
+      const job = await queue.getJob(id);
+      if (!job) return false;
+      try {
+        await job.promote();
+      } catch {
+        return false;
+      }
+      // Before its equals: it has waited longer than all of them.
+      await job.changePriority({ priority: bullPriority(job.data.priority), lifo: true });
+      return true;
+    },
+    async forget(deviceId, id) {
+      const job = await queueOf(deviceId).getJob(id);
+      if (job && finished.has(await stateOf(job))) await job.remove().catch(() => undefined);
+    },
+    async holds(entries) {
+      const held = new Set<string>();
+      await guarded('look up commands', () =>
+        Promise.all(
+          entries.map(async ({ deviceId, id }) => {
+            const state = await queueOf(deviceId).getJobState(id);
+            if (!finished.has(state)) held.add(id);
+          }),
+        ),
+      );
+      return held;
+    },
+    async close() {
+      await Promise.all(queues.map((queue) => queue.close()));
+    },
+  };
+}

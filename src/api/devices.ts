@@ -1,0 +1,163 @@
+/** /v1/devices: what is known of devices, and registering them ahead of their first connection. */
+import type { FastifyInstance } from 'fastify';
+import type { Static } from 'typebox';
+import { readDeviceId } from '../../queues/accept-check.ts';
+import { DownlinkError } from '../errors.ts';
+import type { Protocol } from '../protocols/protocol.ts';
+import type { Device, Devices } from '../store/contract.ts';
+import { type DeviceJson, deviceJson } from './representation.ts';
+import {
+  commonProblems,
+  DeviceBody,
+  DevicePage,
+  DeviceQuery,
+  DeviceShown,
+  IdParams,
+  problems,
+} from './schemas.ts';
+
+export type PresenceReading = {
+  find(deviceId: string): Promise<{ gatewayId: string; protocol: string } | null>;
+  findMany(
+    deviceIds: readonly string[],
+  ): Promise<Map<string, { gatewayId: string; protocol: string }>>;
+};
+
+export type DeviceRoutes = {
+  devices: Pick<Devices, 'find' | 'list' | 'register'>;
+  presence: PresenceReading;
+  protocols: readonly Protocol[];
+};
+
+const DEFAULT_LIMIT = 50;
+/** Pages looked through for one answer when most devices are filtered out. */
+const MAX_ROUNDS = 10;
+
+export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
+  const { devices, presence, protocols } = deps;
+
+  app.get<{ Querystring: Static<typeof DeviceQuery> }>(
+    '/devices',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'listDevices',
+        summary: 'List devices',
+        description:
+          'With `online`, a page may hold fewer items than `limit` although more follow: go on while there is a nextCursor.',
+        tags: ['devices'],
+        querystring: DeviceQuery,
+        response: { 200: DevicePage, ...commonProblems },
+      },
+    },
+    async (request) => listDevices(request.query),
+  );
+
+  app.get<{ Params: Static<typeof IdParams> }>(
+    '/devices/:id',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'getDevice',
+        summary: 'Show a device',
+        tags: ['devices'],
+        params: IdParams,
+        response: { 200: DeviceShown, ...commonProblems, ...problems.notFound },
+      },
+    },
+    async (request) => showDevice(readDeviceId(protocols, request.params.id).deviceId),
+  );
+
+  app.put<{ Params: Static<typeof IdParams>; Body: Static<typeof DeviceBody> | undefined }>(
+    '/devices/:id',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        operationId: 'registerDevice',
+        summary: 'Register a device ahead of its first connection',
+        tags: ['devices'],
+        params: IdParams,
+        body: DeviceBody,
+        response: {
+          200: { ...DeviceShown, description: 'It was known already' },
+          201: { ...DeviceShown, description: 'Registered' },
+          ...commonProblems,
+          ...problems.invalid,
+        },
+      },
+    },
+    async (request, reply) => {
+      const { deviceId, protocol } = readRegistration(request.params.id, request.body?.protocol);
+      const isNew = await devices.register(deviceId, protocol);
+      reply.code(isNew ? 201 : 200);
+      return showDevice(deviceId);
+    },
+  );
+
+  function readRegistration(text: string, asked: string | undefined) {
+    const { deviceId, protocols: candidates } = readDeviceId(protocols, text);
+    const names = candidates.map(({ name }) => name);
+    const protocol = asked ?? names[0] ?? '';
+    if (names.includes(protocol)) return { deviceId, protocol };
+    const message = `must be ${names.join(' or ')}, as the form of ${deviceId} says; or leave it out`;
+    throw new DownlinkError('INVALID_PARAMS', `protocol ${message}`, {
+      details: { errors: [{ path: 'protocol', message }] },
+    });
+  }
+
+  async function showDevice(deviceId: string): Promise<DeviceJson> {
+    const [row, session] = await Promise.allSettled([
+      devices.find(deviceId),
+      presence.find(deviceId),
+    ]);
+    const present = session.status === 'fulfilled' ? session.value : 'unknown';
+    const device = row.status === 'fulfilled' ? row.value : null;
+    if (device) return deviceJson(device, present);
+    // Connected, though the ledger has not seen it yet or is away.
+    if (present !== null && present !== 'unknown') {
+      return deviceJson(unseen(deviceId, present.protocol), present);
+    }
+    if (row.status === 'rejected') throw row.reason;
+    throw new DownlinkError(
+      'DEVICE_UNKNOWN',
+      `device ${deviceId} is unknown: register it with PUT /v1/devices/${deviceId}, or let it connect once`,
+    );
+  }
+
+  async function listDevices(query: Static<typeof DeviceQuery>) {
+    const { online, protocol, limit = DEFAULT_LIMIT } = query;
+    const items: DeviceJson[] = [];
+    let cursor = query.cursor;
+    for (let round = 0; round < MAX_ROUNDS; round += 1) {
+      const page = await devices.list({
+        ...(protocol !== undefined && { protocol }),
+        ...(cursor !== undefined && { cursor }),
+        limit: limit - items.length,
+      });
+      items.push(...(await withPresence(page.items, online)));
+      cursor = page.nextCursor ?? undefined;
+      if (cursor === undefined || items.length >= limit) break;
+    }
+    return { items, nextCursor: cursor ?? null };
+  }
+
+  async function withPresence(page: readonly Device[], online: boolean | undefined) {
+    const ids = page.map(({ deviceId }) => deviceId);
+    const present = await presence.findMany(ids).catch((cause: unknown) => {
+      if (online === undefined) return null;
+      throw new DownlinkError(
+        'STORE_UNAVAILABLE',
+        'who is online cannot be told while Redis is away: leave `online` out, or try again later',
+        { cause },
+      );
+    });
+    const shown = page.map((device) =>
+      deviceJson(device, present ? (present.get(device.deviceId) ?? null) : 'unknown'),
+    );
+    return online === undefined ? shown : shown.filter((device) => device.online === online);
+  }
+}
+
+function unseen(deviceId: string, protocol: string): Device {
+  return { deviceId, protocol, firstSeenAt: null, lastSeenAt: null, facts: {} };
+}

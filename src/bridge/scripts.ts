@@ -1,0 +1,220 @@
+/**
+ * The Lua of the bridge. Each script touches keys of one device only, so that it runs on one slot.
+ * A mark is the text `attempt|gatewayId|epoch|wireId|written`: the attempt that was published last. A mark
+ * whose gateway is `-` rests: nothing is out, but the wire id (and the attempt count) must be kept.
+ */
+import type { Redis } from 'ioredis';
+
+/** Marks outlive the longest TTL (48 h) and the late-answer window. */
+const markSeconds = 50 * 3600;
+
+const login = `
+local now = redis.call('TIME')
+local micros = now[1] * 1000000 + now[2]
+local old = redis.call('HMGET', KEYS[1], 'gatewayId', 'epoch', 'takeovers', 'since')
+local window = tonumber(ARGV[3]) * 1000
+local takeovers, since = 0, micros
+if old[1] then
+  takeovers = tonumber(old[3] or '0') + 1
+  since = tonumber(old[4] or '0')
+  if micros - since > window then takeovers, since = 1, micros end
+  if takeovers > tonumber(ARGV[4]) then
+    return {0, math.ceil((since + window - micros) / 1000)}
+  end
+end
+local epoch = micros
+if old[2] and tonumber(old[2]) >= epoch then epoch = tonumber(old[2]) + 1 end
+local text = string.format('%.0f', epoch)
+redis.call('HSET', KEYS[1], 'gatewayId', ARGV[1], 'epoch', text, 'protocol', ARGV[2],
+  'takeovers', string.format('%.0f', takeovers), 'since', string.format('%.0f', since))
+return {1, text, redis.call('ZCARD', KEYS[2]), old[1] or '', old[2] or ''}
+`;
+
+const register = `
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+if epoch and tonumber(epoch) > tonumber(ARGV[3]) then return {0, 0} end
+redis.call('HSET', KEYS[1], 'gatewayId', ARGV[1], 'protocol', ARGV[2], 'epoch', ARGV[3])
+return {1, redis.call('ZCARD', KEYS[2])}
+`;
+
+const logout = `
+local held = redis.call('HMGET', KEYS[1], 'gatewayId', 'epoch')
+if held[1] == ARGV[1] and held[2] == ARGV[2] then return redis.call('DEL', KEYS[1]) end
+return 0
+`;
+
+const route = `
+redis.call('ZREM', KEYS[5], ARGV[1])
+local kept = redis.call('GET', KEYS[4])
+if kept then return {'kept', kept} end
+local attempt, wire, written = tonumber(ARGV[2]), nil, '0'
+local mark = redis.call('HGET', KEYS[2], ARGV[1])
+if mark then
+  local a, g, e, w, x = string.match(mark, '^(%d+)|([^|]*)|(%d*)|(%d+)|(%d)$')
+  if g ~= '-' and tonumber(a) >= attempt then return {'again', g, e, w, a, x} end
+  if g == '-' and tonumber(a) >= attempt then attempt = tonumber(a) + 1 end
+  wire, written = w, (g == '-' and x or '1')
+end
+if attempt > tonumber(ARGV[5]) then return {'spent', '', '', wire or '0', string.format('%d', attempt - 1), written} end
+local held = redis.call('HMGET', KEYS[1], 'gatewayId', 'epoch', 'protocol')
+if not held[1] then return {'offline', '', '', wire or '0', string.format('%d', attempt), written} end
+if not wire then
+  if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('SET', KEYS[3], ARGV[3]) end
+  local n = redis.call('INCR', KEYS[3])
+  if n > tonumber(ARGV[4]) then
+    n = 1
+    redis.call('SET', KEYS[3], '1')
+  end
+  wire = string.format('%.0f', n)
+end
+redis.call('HSET', KEYS[2], ARGV[1],
+  string.format('%d', attempt) .. '|' .. held[1] .. '|' .. held[2] .. '|' .. wire .. '|' .. written)
+redis.call('EXPIRE', KEYS[2], ${markSeconds})
+return {'go', held[1], held[2], wire, string.format('%d', attempt), written, held[3] or ''}
+`;
+
+/** ARGV: id, mode (final | rest | unwritten), how many parked commands may be woken. */
+const release = `
+local mark = redis.call('HGET', KEYS[1], ARGV[1])
+if ARGV[2] == 'final' then
+  if mark then redis.call('HDEL', KEYS[1], ARGV[1]) end
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  redis.call('DEL', KEYS[3])
+elseif mark then
+  local a, g, e, w, x = string.match(mark, '^(%d+)|([^|]*)|(%d*)|(%d+)|(%d)$')
+  if ARGV[2] == 'rest' then
+    redis.call('DEL', KEYS[3])
+    redis.call('HSET', KEYS[1], ARGV[1], a .. '|-||' .. w .. '|1')
+  elseif g ~= '-' then
+    if x == '1' then
+      redis.call('HSET', KEYS[1], ARGV[1], string.format('%d', tonumber(a) - 1) .. '|-||' .. w .. '|1')
+    else
+      redis.call('HDEL', KEYS[1], ARGV[1])
+    end
+  end
+end
+local n = tonumber(ARGV[3])
+if n == 0 or redis.call('EXISTS', KEYS[4]) == 0 then return {} end
+local popped = redis.call('ZPOPMIN', KEYS[2], n)
+local ids = {}
+for i = 1, #popped, 2 do ids[#ids + 1] = popped[i] end
+return ids
+`;
+
+/** ARGV: id, score. */
+const park = `
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ${markSeconds})
+return 1
+`;
+
+/**
+ * Whether a command that just parked must wake itself: the event it waits for came while it parked.
+ * ARGV: id, the epoch it saw ('' when offline), why it parked.
+ */
+const look = `
+local wake = 0
+if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
+  wake = 1
+elseif ARGV[3] == 'lane-full' then
+  wake = 1
+  local marks = redis.call('HGETALL', KEYS[2])
+  for i = 1, #marks, 2 do
+    if marks[i] ~= ARGV[1] and not string.find(marks[i + 1], '|-|', 1, true) then wake = 0 end
+  end
+else
+  local epoch = redis.call('HGET', KEYS[1], 'epoch')
+  if epoch and epoch ~= ARGV[2] then wake = 1 end
+end
+if wake == 1 then redis.call('ZREM', KEYS[3], ARGV[1]) end
+return wake
+`;
+
+const popParked = `
+local popped = redis.call('ZPOPMIN', KEYS[1], ARGV[1])
+local ids = {}
+for i = 1, #popped, 2 do ids[#ids + 1] = popped[i] end
+return ids
+`;
+
+/** A lease under a name: taken when free, kept when held. */
+const holdLease = `
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+`;
+
+type Reply = (string | number)[];
+
+/** The scripts as methods of a Redis client. */
+export type BridgeScripts = {
+  dlLogin(
+    presence: string,
+    parked: string,
+    gatewayId: string,
+    protocol: string,
+    windowMs: number,
+    maxTakeovers: number,
+  ): Promise<Reply>;
+  dlRegister(
+    presence: string,
+    parked: string,
+    gatewayId: string,
+    protocol: string,
+    epoch: string,
+  ): Promise<Reply>;
+  dlLogout(presence: string, gatewayId: string, epoch: string): Promise<number>;
+  dlRoute(
+    presence: string,
+    marks: string,
+    wire: string,
+    outcome: string,
+    parked: string,
+    id: string,
+    attempt: number,
+    wireSeed: number,
+    maxWireId: number,
+    maxAttempt: number,
+  ): Promise<string[]>;
+  dlRelease(
+    marks: string,
+    parked: string,
+    outcome: string,
+    presence: string,
+    id: string,
+    mode: 'final' | 'rest' | 'unwritten',
+    wake: number,
+  ): Promise<string[]>;
+  dlPark(parked: string, id: string, score: number): Promise<number>;
+  dlLook(
+    presence: string,
+    marks: string,
+    parked: string,
+    id: string,
+    epoch: string,
+    reason: string,
+  ): Promise<number>;
+  dlPopParked(parked: string, count: number): Promise<string[]>;
+  dlHoldLease(lease: string, holder: string, ms: number): Promise<number>;
+};
+
+const definitions: Record<keyof BridgeScripts, { numberOfKeys: number; lua: string }> = {
+  dlLogin: { numberOfKeys: 2, lua: login },
+  dlRegister: { numberOfKeys: 2, lua: register },
+  dlLogout: { numberOfKeys: 1, lua: logout },
+  dlRoute: { numberOfKeys: 5, lua: route },
+  dlRelease: { numberOfKeys: 4, lua: release },
+  dlPark: { numberOfKeys: 1, lua: park },
+  dlLook: { numberOfKeys: 3, lua: look },
+  dlPopParked: { numberOfKeys: 1, lua: popParked },
+  dlHoldLease: { numberOfKeys: 1, lua: holdLease },
+};
+
+/** The client with the bridge's scripts as methods. Defining them twice on one client is harmless. */
+export function withBridgeScripts(redis: Redis): Redis & BridgeScripts {
+  for (const [name, definition] of Object.entries(definitions)) {
+    redis.defineCommand(name, definition);
+  }
+  return redis as Redis & BridgeScripts;
+}

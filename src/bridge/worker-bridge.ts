@@ -1,0 +1,311 @@
+/** The worker's end of the bridge: routes, deliveries and their receipts. */
+import type { Redis } from 'ioredis';
+import type { Log } from '../log/log.ts';
+import type { Outcome } from '../outcome.ts';
+import type { Keys } from './keys.ts';
+import {
+  type Delivery,
+  type Event,
+  parseBatch,
+  parseStreamedOutcome,
+  type Receipt,
+  type StreamedOutcome,
+} from './messages.ts';
+import { createOutbox } from './outbox.ts';
+import { liveGateways } from './presence.ts';
+import { withBridgeScripts } from './scripts.ts';
+
+/** What the route script found for a command that is about to be sent. */
+export type Route =
+  /** Publish it. `again`: it may have been published before under this very mark. */
+  | {
+      kind: 'go';
+      again: boolean;
+      gatewayId: string;
+      epoch: number;
+      wireId: number;
+      attempt: number;
+      writtenBefore: boolean;
+    }
+  /** Not connected; nothing was marked. */
+  | { kind: 'offline'; attempt: number; writtenBefore: boolean }
+  /** All attempts are used up. */
+  | { kind: 'spent'; attempt: number }
+  /** Its outcome came while no job was running. */
+  | { kind: 'kept'; streamed: StreamedOutcome };
+
+export type RouteRequest = {
+  id: string;
+  deviceId: string;
+  /** The attempt the job believes it is; the mark may know of a later one. */
+  attempt: number;
+  maxAttempt: number;
+  maxWireId: number;
+};
+
+export type DeliveryListener = {
+  /** The gateway handed the bytes to the socket. May be called more than once. */
+  written(at: number): void;
+};
+
+export type WorkerBridge = {
+  readonly workerId: string;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  route(request: RouteRequest): Promise<Route>;
+  /** Publishes and waits for the end, whatever it is; bounded by the deadline and the ack timeout. */
+  deliver(
+    delivery: Delivery,
+    target: { gatewayId: string; again: boolean },
+    listener: DeliveryListener,
+  ): Promise<Outcome>;
+  settled(gatewayId: string, id: string, attempt: number): void;
+  /** True when the outcome found somebody who waits for it. */
+  offer(id: string, attempt: number, outcome: Outcome): boolean;
+  isLive(gatewayId: string): boolean;
+  liveGatewayCount(): number;
+  /** True while the bridge has heard itself lately. */
+  alive(): boolean;
+  /** Deliveries that wait for their end. */
+  pending(): number;
+};
+
+export type WorkerBridgeDeps = {
+  workerId: string;
+  redis: Redis;
+  subscriber: Redis;
+  keys: Keys;
+  log: Log;
+  /** Parked commands of this device may go. */
+  onWake(deviceId: string): void;
+  /** An end for which no delivery waits here. */
+  onOrphan(orphan: { id: string; attempt: number; deviceId: string; outcome: Outcome }): void;
+  onMessages?: (direction: 'in' | 'out', count: number) => void;
+  now?: () => number;
+};
+
+/** A published delivery without any receipt is published again after so long. */
+const receiptTimeoutMs = 1_000;
+/** One that stands in a lane is asked after so often. */
+const inquireEveryMs = 5_000;
+/** The gateway measures the ack timeout; we wait so much longer before we call it silent. */
+const backstopMs = 2_000;
+const sweepEveryMs = 250;
+const beatEveryMs = 2_000;
+
+type PendingDelivery = {
+  delivery: Delivery;
+  gatewayId: string;
+  again: boolean;
+  publishedAt: number;
+  receipt: 'none' | 'lined' | 'written';
+  writtenAt: number | null;
+  waiters: { resolve(outcome: Outcome): void; listener: DeliveryListener }[];
+};
+
+export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
+  const { workerId, subscriber, keys, log } = deps;
+  const now = deps.now ?? Date.now;
+  const redis = withBridgeScripts(deps.redis);
+  const outbox = createOutbox({
+    redis,
+    from: workerId,
+    onPublished: (count) => deps.onMessages?.('out', count),
+  });
+  const own = keys.workerChannel(workerId);
+  const pendings = new Map<string, PendingDelivery>();
+  /** Gateway → until when its lease stands, by our own clock since we heard it. */
+  const leases = new Map<string, number>();
+  let timers: NodeJS.Timeout[] = [];
+  let heardAt = now();
+
+  function onMessage(channel: string, text: string): void {
+    heardAt = now();
+    if (channel === own) {
+      const { messages, faults } = parseBatch('receipt', text);
+      complain(faults);
+      deps.onMessages?.('in', messages.length);
+      for (const receipt of messages) onReceipt(receipt);
+      return;
+    }
+    const { messages, faults } = parseBatch('event', text);
+    complain(faults);
+    for (const event of messages) onEvent(event);
+  }
+
+  function complain(faults: string[]): void {
+    for (const fault of faults) log.warn({ fault: fault.slice(0, 300) }, 'bridge message refused');
+  }
+
+  function onReceipt(receipt: Receipt): void {
+    const pending = pendings.get(receipt.id);
+    if (!pending || pending.delivery.attempt !== receipt.attempt) {
+      if (receipt.t === 'ended') deps.onOrphan(receipt);
+      return;
+    }
+    if (receipt.t === 'lined') {
+      if (pending.receipt === 'none') pending.receipt = 'lined';
+      return;
+    }
+    if (receipt.t === 'ended') {
+      end(pending, receipt.outcome);
+      return;
+    }
+    pending.receipt = 'written';
+    pending.writtenAt = receipt.at;
+    for (const { listener } of pending.waiters) listener.written(receipt.at);
+  }
+
+  function onEvent(event: Event): void {
+    if (event.t === 'gateway') leases.set(event.gatewayId, now() + event.leaseMs);
+    else if (event.t === 'gateway-gone') leases.delete(event.gatewayId);
+    else if (event.t === 'wake') deps.onWake(event.deviceId);
+  }
+
+  function end(pending: PendingDelivery, outcome: Outcome): void {
+    pendings.delete(pending.delivery.id);
+    for (const { resolve } of pending.waiters) resolve(outcome);
+  }
+
+  function publish(pending: PendingDelivery): void {
+    const { again } = pending;
+    pending.publishedAt = now();
+    outbox.send(keys.gatewayChannel(pending.gatewayId), pending.delivery, (sent) => {
+      // A publish that failed is sent again by the sweep: deliveries are idempotent.
+      if ('error' in sent || sent.receivers > 0) return;
+      if (pendings.get(pending.delivery.id) !== pending) return;
+      if (again) end(pending, lost(pending, 'gateway-lost'));
+      else end(pending, { kind: 'unwritten', reason: 'offline', detail: 'no gateway listened' });
+    });
+    // Whatever is published under this mark from now on is a repetition.
+    pending.again = true;
+  }
+
+  function lost(pending: PendingDelivery, reason: 'gateway-lost' | 'gateway-silent'): Outcome {
+    return { kind: 'ambiguous', reason, writtenAt: pending.writtenAt, endedAt: now() };
+  }
+
+  /** Asks after what is overdue and gives up what can no longer be answered. */
+  function sweep(): void {
+    // While Redis is away nobody can be heard, so nobody is judged.
+    if (subscriber.status !== 'ready' || redis.status !== 'ready') return;
+    const at = now();
+    for (const pending of pendings.values()) {
+      const { delivery, publishedAt, receipt, writtenAt } = pending;
+      const waited = at - publishedAt;
+      if (waited < receiptTimeoutMs) continue;
+      const due = (writtenAt ?? Math.max(delivery.deadline, publishedAt)) + delivery.ackTimeoutMs;
+      if (!isLive(pending.gatewayId)) end(pending, lost(pending, 'gateway-lost'));
+      else if (at > due + backstopMs) end(pending, lost(pending, 'gateway-silent'));
+      else if (receipt === 'none' || waited > inquireEveryMs) publish(pending);
+    }
+  }
+
+  function isLive(gatewayId: string): boolean {
+    return (leases.get(gatewayId) ?? 0) > now();
+  }
+
+  /** After an outage of our own every gateway gets a whole lease to be heard again. */
+  async function readDirectory(): Promise<void> {
+    for (const { gatewayId, leaseMs } of (await liveGateways(redis, keys)).values()) {
+      leases.set(gatewayId, now() + leaseMs);
+    }
+  }
+
+  function onReady(): void {
+    heardAt = now();
+    for (const [gatewayId, until] of leases) leases.set(gatewayId, Math.max(until, now() + 10_000));
+    readDirectory().catch(() => undefined);
+  }
+
+  return {
+    workerId,
+    async start() {
+      subscriber.on('message', onMessage);
+      subscriber.on('ready', onReady);
+      await subscriber.subscribe(own, keys.eventsChannel());
+      await readDirectory();
+      const beat = () => {
+        const text = `{"v":1,"from":${JSON.stringify(workerId)},"m":[]}`;
+        redis.publish(own, text).catch(() => undefined);
+      };
+      timers = [setInterval(sweep, sweepEveryMs), setInterval(beat, beatEveryMs)];
+    },
+    async stop() {
+      for (const timer of timers) clearInterval(timer);
+      subscriber.off('message', onMessage);
+      subscriber.off('ready', onReady);
+      await subscriber.unsubscribe().catch(() => undefined);
+    },
+    async route({ id, deviceId, attempt, maxAttempt, maxWireId }) {
+      const [kind, gatewayId, epoch, wireId, found, written] = await redis.dlRoute(
+        keys.presence(deviceId),
+        keys.marks(deviceId),
+        keys.wireId(deviceId),
+        keys.keptOutcome(deviceId, id),
+        keys.parked(deviceId),
+        id,
+        attempt,
+        Math.floor(Math.random() * Math.min(maxWireId, 0x7fffffff)),
+        maxWireId,
+        maxAttempt,
+      );
+      if (kind === 'kept') {
+        const streamed = parseStreamedOutcome(gatewayId!);
+        // What an older attempt came to without an answer has been judged before.
+        const stale = streamed && streamed.attempt < attempt && streamed.outcome.kind === 'ambiguous';
+        if (streamed && !stale) return { kind: 'kept', streamed };
+        log.warn({ commandId: id, stale }, 'kept outcome dropped');
+        await redis.del(keys.keptOutcome(deviceId, id));
+        return this.route({ id, deviceId, attempt, maxAttempt, maxWireId });
+      }
+      const writtenBefore = written === '1';
+      if (kind === 'offline') return { kind: 'offline', attempt: Number(found), writtenBefore };
+      if (kind === 'spent') return { kind: 'spent', attempt: Number(found) };
+      return {
+        kind: 'go',
+        again: kind === 'again',
+        gatewayId: gatewayId!,
+        epoch: Number(epoch),
+        wireId: Number(wireId),
+        attempt: Number(found),
+        writtenBefore,
+      };
+    },
+    deliver(delivery, { gatewayId, again }, listener) {
+      return new Promise<Outcome>((resolve) => {
+        const known = pendings.get(delivery.id);
+        if (known && known.delivery.attempt === delivery.attempt) {
+          // The job was started again while its first run still waits: both get the one answer.
+          known.waiters.push({ resolve, listener });
+          return;
+        }
+        const pending: PendingDelivery = {
+          delivery,
+          gatewayId,
+          again,
+          publishedAt: now(),
+          receipt: 'none',
+          writtenAt: null,
+          waiters: [{ resolve, listener }],
+        };
+        pendings.set(delivery.id, pending);
+        if (again && !isLive(gatewayId)) end(pending, lost(pending, 'gateway-lost'));
+        else publish(pending);
+      });
+    },
+    settled(gatewayId, id, attempt) {
+      outbox.send(keys.gatewayChannel(gatewayId), { t: 'settled', id, attempt });
+    },
+    offer(id, attempt, outcome) {
+      const pending = pendings.get(id);
+      if (!pending || pending.delivery.attempt !== attempt) return false;
+      end(pending, outcome);
+      return true;
+    },
+    isLive,
+    liveGatewayCount: () => [...leases.keys()].filter(isLive).length,
+    alive: () => now() - heardAt < 3 * beatEveryMs,
+    pending: () => pendings.size,
+  };
+}

@@ -1,0 +1,115 @@
+#!/usr/bin/env node
+/** The `downlink` command. It reads arguments; everything else is done where it belongs. */
+import { readFileSync } from 'node:fs';
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { loadConfig } from '../config/config.ts';
+import { DownlinkError, messageOf } from '../errors.ts';
+
+const print = (line: string) => void process.stdout.write(`${line}\n`);
+
+const program = new Command('downlink')
+  .description('Durable commands to devices on plain TCP.')
+  .version(versionOf())
+  .showHelpAfterError();
+
+program
+  .command('start')
+  .description('start one role, or one of each under a supervisor')
+  .addOption(
+    new Option('--role <role>', 'which role').choices(['all', 'gateway', 'worker', 'api']).default('all'),
+  )
+  .option('--data <dir>', 'where private stores keep their data (role all)', '.downlink')
+  .action(async ({ role, data }) => {
+    const { start } = await import('./start.ts');
+    await start({ role, dataDir: data });
+  });
+
+const db = program.command('db').description('the schema of the ledger');
+db.command('migrate')
+  .description('apply what is missing')
+  .action(async () => {
+    const { migrate } = await import('../store/migrate.ts');
+    const applied = await migrate({ url: databaseUrl() });
+    for (const name of applied) print(`applied ${name}`);
+    if (applied.length === 0) print('nothing to apply');
+  });
+db.command('status')
+  .description('list applied and missing migrations')
+  .action(async () => {
+    const { migrationStatus } = await import('../store/migrate.ts');
+    const { applied, pending } = await migrationStatus({ url: databaseUrl() });
+    for (const name of applied) print(`applied ${name}`);
+    for (const name of pending) print(`missing ${name}`);
+  });
+db.command('rollback')
+  .description('undo the last migrations')
+  .option('--steps <n>', 'how many', whole, 1)
+  .action(async ({ steps }) => {
+    const { rollback } = await import('../store/migrate.ts');
+    for (const name of await rollback({ url: databaseUrl(), steps })) print(`undone ${name}`);
+  });
+
+program
+  .command('doctor')
+  .description('say what is found on this machine and what is missing')
+  .action(async () => {
+    const { runDoctor } = await import('./doctor.ts');
+    if (!(await runDoctor(print))) process.exitCode = 1;
+  });
+
+const frame = program.command('frame').description('read and write frames of the device protocols');
+frame
+  .command('decode')
+  .description('print one JSON object per frame found, and per run of skipped bytes')
+  .argument('<hex...>')
+  .action(async (hex: string[]) => {
+    const { decodeFrames } = await import('./frame.ts');
+    for (const found of decodeFrames(hex)) print(JSON.stringify(found));
+  });
+frame
+  .command('encode')
+  .description('print the frame of a command as hex')
+  .argument('<protocol>')
+  .argument('<device>')
+  .argument('<command>')
+  .addArgument(new Argument('[params-json]').default('{}'))
+  .option('--msg-id <n>', 'message id on the wire', whole, 1)
+  .action(async (protocol, device, command, params, { msgId }) => {
+    const { encodeFrame } = await import('./frame.ts');
+    print(encodeFrame({ protocol, deviceId: device, command, params, msgId }));
+  });
+
+addDemoCommands();
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  const code = error instanceof DownlinkError ? ` (${error.code})` : '';
+  process.stderr.write(`downlink: ${messageOf(error)}${code}\n`);
+  process.exitCode = 1;
+}
+
+function databaseUrl(): string {
+  const { url } = loadConfig().database;
+  if (url) return url;
+  throw new DownlinkError('CONFIG_INVALID', 'DATABASE_URL is not set; say which database to use');
+}
+
+function whole(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 0) return value;
+  throw new InvalidArgumentError('It takes a whole number.');
+}
+
+function versionOf(): string {
+  // From the sources the package is two folders up, from dist/ three.
+  for (const up of ['../../package.json', '../../../package.json']) {
+    try {
+      const { name, version } = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8'));
+      if (name === 'downlink') return version;
+    } catch {
+      // not there: look further up
+    }
+  }
+  return 'unknown';
+}

@@ -1,0 +1,46 @@
+/** The two example files, written from the settings so that they cannot drift from them. */
+import { stringify } from 'yaml';
+import { type Key, keys, otherVariables, settings } from './settings.ts';
+
+/** `.env.example`. */
+export function envExample(): string {
+  const lines = ['# Every variable, with its default. Copy to .env what differs.'];
+  for (const key of keys) {
+    const { env, about, initial } = settings[key];
+    lines.push('', `# ${about} (${key})`, `#${env}=${initial ?? ''}`);
+  }
+  for (const [env, about] of Object.entries(otherVariables))
+    lines.push('', `# ${about}`, `#${env}=`);
+  return `${lines.join('\n')}\n`;
+}
+
+/** `downlink.example.yaml`. */
+export function yamlExample(): string {
+  const lines = [
+    '# Every setting, with its default. Copy to downlink.yaml what differs.',
+    '# The environment wins over this file, a flag over both.',
+  ];
+  let section = '';
+  for (const key of sorted(keys)) {
+    const [head = '', name = ''] = key.split('.');
+    const { env, about, initial } = settings[key];
+    if (head !== section) lines.push('', `${head}:`);
+    section = head;
+    lines.push(
+      `  # ${about} (${env})`,
+      `  ${name}: ${initial === null ? '' : plain(initial)}`.trimEnd(),
+    );
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+/** Sections in the order of their first key, each in one piece. */
+function sorted(all: readonly Key[]): Key[] {
+  const sections = [...new Set(all.map((key) => key.split('.')[0]))];
+  return sections.flatMap((section) => all.filter((key) => key.split('.')[0] === section));
+}
+
+function plain(initial: string): string {
+  const number = Number(initial);
+  return stringify(initial !== '' && Number.isFinite(number) ? number : initial).trim();
+}

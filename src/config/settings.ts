@@ -1,0 +1,146 @@
+/** Every setting: its key, its environment variable, its default and what it is for. */
+import { logLevels } from '../log/log.ts';
+import { addr, apiKeys, boardUsers, decimal, name, oneOf, url, whole } from './readers.ts';
+
+export type Setting<T> = {
+  env: string;
+  /** The text of the default; null: unset. */
+  initial: string | null;
+  about: string;
+  read: (text: string) => T;
+};
+
+const DAY_MS = 86_400_000;
+
+function setting<T>(read: (text: string) => T, env: string, initial: string | null, about: string) {
+  return { env, initial, about, read } satisfies Setting<T>;
+}
+
+export const settings = {
+  'redis.url': setting(
+    url('redis', 'rediss'),
+    'REDIS_URL',
+    null,
+    'Redis. Unset: a private one is found or started.',
+  ),
+  'redis.prefix': setting(
+    name,
+    'DOWNLINK_REDIS_PREFIX',
+    'dl',
+    'Begins every key and channel; two installations on one Redis differ in it.',
+  ),
+  'database.url': setting(
+    url('postgres', 'postgresql'),
+    'DATABASE_URL',
+    null,
+    'PostgreSQL. Unset: a private one is found or started.',
+  ),
+  'database.pool_max': setting(
+    whole(1, 1000),
+    'DOWNLINK_DATABASE_POOL_MAX',
+    '20',
+    'Connections a process opens at most.',
+  ),
+  'database.pool_min': setting(
+    whole(0, 1000),
+    'DOWNLINK_DATABASE_POOL_MIN',
+    '5',
+    'Connections a process keeps open.',
+  ),
+  'http.addr': setting(addr, 'HTTP_ADDR', ':8080', 'Where the API listens. Port 0: any free one.'),
+  'tcp.addr': setting(addr, 'TCP_ADDR', ':9999', 'Where the gateway listens for devices.'),
+  'tcp.login_timeout_ms': setting(
+    whole(100, DAY_MS),
+    'DOWNLINK_TCP_LOGIN_TIMEOUT_MS',
+    '30000',
+    'A connection without a login is closed after that.',
+  ),
+  'tcp.idle_factor': setting(
+    decimal(1, 100),
+    'DOWNLINK_TCP_IDLE_FACTOR',
+    '2.5',
+    "A silent connection is closed after so many of its protocol's heartbeats.",
+  ),
+  'tcp.max_unsent_bytes': setting(
+    whole(1024, 1_073_741_824),
+    'DOWNLINK_TCP_MAX_UNSENT_BYTES',
+    '65536',
+    'A connection that reads so slowly that more bytes wait for it is closed.',
+  ),
+  'gateway.id': setting(
+    name,
+    'DOWNLINK_GATEWAY_ID',
+    null,
+    'Name of the gateway process, unique among them. Unset: a random one.',
+  ),
+  'gateway.lease_ms': setting(
+    whole(500, DAY_MS),
+    'DOWNLINK_GATEWAY_LEASE_MS',
+    '10000',
+    'A gateway that was silent for so long counts as gone, and its devices as offline.',
+  ),
+  'gateway.drain_ms': setting(
+    whole(0, DAY_MS),
+    'DOWNLINK_GATEWAY_DRAIN_MS',
+    '15000',
+    'How long a gateway that shuts down waits for answers under way.',
+  ),
+  'gateway.admin_addr': setting(
+    addr,
+    'GATEWAY_ADMIN_ADDR',
+    ':9101',
+    'Metrics and health of the gateway.',
+  ),
+  'worker.drain_ms': setting(
+    whole(0, DAY_MS),
+    'DOWNLINK_WORKER_DRAIN_MS',
+    '20000',
+    'How long a worker that shuts down waits for commands under way.',
+  ),
+  'worker.admin_addr': setting(
+    addr,
+    'WORKER_ADMIN_ADDR',
+    ':9102',
+    'Metrics and health of the worker.',
+  ),
+  'outbound.shards': setting(
+    whole(1, 256),
+    'DOWNLINK_OUTBOUND_SHARDS',
+    '4',
+    'Queues the devices are spread over; the same in every process.',
+  ),
+  'outbound.concurrency': setting(
+    whole(1, 100_000),
+    'DOWNLINK_OUTBOUND_CONCURRENCY',
+    '2000',
+    'Commands of one queue that a worker has under way at most.',
+  ),
+  'log.level': setting(oneOf(logLevels), 'LOG_LEVEL', 'info', `One of ${logLevels.join(', ')}.`),
+  'api.keys': setting(
+    apiKeys,
+    'API_KEYS',
+    '',
+    'name:secret:scope+scope,…; scopes read, send, admin; a secret has 16 characters or more.',
+  ),
+  'board.users': setting(
+    boardUsers,
+    'BOARD_USERS',
+    '',
+    'name:password:role,…; roles viewer, admin. Empty: the board lets nobody in.',
+  ),
+} as const;
+
+export type Key = keyof typeof settings;
+
+/** Variables that are read elsewhere: where the file lies, which ways to find the stores are allowed. */
+export const otherVariables: Record<string, string> = {
+  DOWNLINK_CONFIG: 'Path of the configuration file; ./downlink.yaml otherwise, if it is there.',
+  DOWNLINK_DISCOVERY: 'Allowed ways to find Redis and PostgreSQL: url,system,packages.',
+};
+
+export const keys = Object.keys(settings) as Key[];
+
+/** The command-line flag of a key: `--gateway-lease-ms`. */
+export function flagOf(key: Key): string {
+  return `--${key.replaceAll(/[._]/g, '-')}`;
+}

@@ -1,0 +1,196 @@
+/** The gateway: owns the sockets of its devices, writes what workers deliver, and nothing else. */
+import type { Socket } from 'node:net';
+import type { GatewayBridge } from '../bridge/gateway-bridge.ts';
+import type { Log } from '../log/log.ts';
+import type { Metrics } from '../metrics/metrics.ts';
+import type { Protocol } from '../protocols/protocol.ts';
+import { createAccept } from './accept.ts';
+import { type Clock, systemClock } from './clock.ts';
+import { Connection, type ConnectionHost } from './connection.ts';
+import { createCork } from './cork.ts';
+import { type Counts, createCounts } from './counts.ts';
+import { createDeliveries, type Deliveries } from './deliveries.ts';
+import { createMetricsFeed } from './metrics-feed.ts';
+import { defaultOptions, type GatewayOptions } from './options.ts';
+import { createSessions, type Sessions } from './sessions.ts';
+import { createTimerWheel } from './timer-wheel.ts';
+import { createUplink } from './uplink.ts';
+
+export type Gateway = {
+  /** Takes its lease, then listens; returns the address. */
+  start(): Promise<string>;
+  /** Takes no more connections and deliveries, lets what is in flight be answered, then lets go. */
+  drain(drainMs: number): Promise<void>;
+  /** Ends whatever is left and gives the lease back. */
+  stop(): Promise<void>;
+  /** Whether it can do its work: it listens and its bridge is alive. */
+  isReady(): boolean;
+  load(): GatewayLoad;
+  readonly counts: Readonly<Counts>;
+};
+
+export type GatewayLoad = {
+  connections: number;
+  sessions: number;
+  /** Deliveries that wait in lanes or for the device's answer. */
+  deliveries: number;
+  unsettled: number;
+};
+
+export type GatewayDeps = {
+  bridge: GatewayBridge;
+  protocols: readonly Protocol[];
+  /** `host:port`; port 0 is chosen by the system. */
+  addr: string;
+  options?: Partial<GatewayOptions>;
+  log: Log;
+  metrics?: Metrics;
+  clock?: Clock;
+};
+
+const SWEEP_EVERY_MS = 1_000;
+const POLL_MS = 20;
+/** After the last answer workers get so long to settle before their ends go to the stream. */
+const SETTLE_GRACE_MS = 500;
+
+export function createGateway(deps: GatewayDeps): Gateway {
+  const { bridge, protocols, addr, log, clock = systemClock } = deps;
+  const options = { ...defaultOptions, ...deps.options };
+  const counts = createCounts(protocols.map(({ name }) => name));
+  const connections = new Set<Connection>();
+  const onError = (error: unknown) => log.error({ error }, 'timer failed');
+  const wheel = createTimerWheel({ clock, onError });
+  const deliveries: Deliveries = createDeliveries({
+    bridge,
+    protocols,
+    findSession: (deviceId) => sessions.find(deviceId),
+    options,
+    clock,
+    wheel,
+    counts,
+    log,
+  });
+  const uplink = createUplink({ bridge, deliveries, options, clock, counts, log });
+  const sessions: Sessions = createSessions({
+    bridge,
+    lanes: deliveries.lanes,
+    uplink,
+    options,
+    clock,
+    wheel,
+    counts,
+    log,
+  });
+  const host: ConnectionHost = {
+    protocols,
+    options,
+    clock,
+    wheel,
+    cork: createCork(),
+    counts,
+    log,
+    message: (connection, message) => sessions.receive(connection, message),
+    checkSessions: (connection) => sessions.check(connection),
+    closed(connection, reason) {
+      counts.closed[reason] += 1;
+      if (log.isLevelEnabled('debug')) log.debug({ reason }, 'connection closed');
+      sessions.closeAll(connection, reason);
+    },
+    released: (connection) => connections.delete(connection),
+  };
+  const accept = createAccept({ addr, onSocket, clock, log });
+  const feed = deps.metrics && createMetricsFeed({ metrics: deps.metrics, counts });
+  deps.metrics?.observeConnections(() => connections.size);
+  let sweeping: NodeJS.Timeout | undefined;
+  let draining = false;
+
+  function onSocket(socket: Socket): void {
+    if (draining) {
+      socket.destroy();
+      return;
+    }
+    counts.accepted += 1;
+    connections.add(new Connection(host, socket));
+  }
+
+  function sweep(): void {
+    deliveries.sweep();
+    sessions.retryDepartures();
+    feed?.publish();
+  }
+
+  function* registrations() {
+    for (const { deviceId, protocol, epoch } of sessions.standing()) {
+      yield { deviceId, protocol: protocol.name, epoch };
+    }
+  }
+
+  async function start(): Promise<string> {
+    await bridge.start({
+      deliver: (delivery) => deliveries.deliver(delivery),
+      withdraw: (withdraw) => deliveries.withdraw(withdraw),
+      settled: (settled) => deliveries.settled(settled),
+      evict: (evict) => sessions.evict(evict),
+      sessions: registrations,
+      load: () => ({ connections: connections.size, sessions: sessions.count() }),
+    });
+    wheel.start();
+    sweeping = setInterval(sweep, SWEEP_EVERY_MS).unref();
+    return accept.listen();
+  }
+
+  /** Resolves when it holds, or when the time is over. */
+  async function until(holds: () => boolean, deadline: number): Promise<void> {
+    while (!holds() && clock.ticks() < deadline) {
+      await new Promise<void>((resolve) => void clock.after(POLL_MS, resolve));
+    }
+  }
+
+  async function drain(drainMs: number): Promise<void> {
+    if (draining) return;
+    draining = true;
+    const deadline = clock.ticks() + drainMs;
+    accept.stop();
+    bridge.drain();
+    deliveries.drain();
+    log.info({ ...load() }, 'draining');
+    await until(() => deliveries.live() === 0, deadline);
+    for (const connection of connections) connection.close('draining');
+    const graceEnd = clock.ticks() + SETTLE_GRACE_MS;
+    await until(() => deliveries.unsettled() === 0, graceEnd);
+    await deliveries.keepUnsettled();
+    await until(() => sessions.departing() === 0 && connections.size === 0, deadline);
+    log.info({ ...load() }, 'drained');
+  }
+
+  async function stop(): Promise<void> {
+    accept.stop();
+    for (const connection of connections) {
+      connection.close('draining');
+      connection.destroy();
+    }
+    await until(() => sessions.departing() === 0, clock.ticks() + SETTLE_GRACE_MS);
+    await deliveries.keepUnsettled();
+    clearInterval(sweeping);
+    wheel.stop();
+    await bridge.stop();
+  }
+
+  function load(): GatewayLoad {
+    return {
+      connections: connections.size,
+      sessions: sessions.count(),
+      deliveries: deliveries.live(),
+      unsettled: deliveries.unsettled(),
+    };
+  }
+
+  return {
+    start,
+    drain,
+    stop,
+    isReady: () => accept.isListening() && bridge.alive() && !draining,
+    load,
+    counts,
+  };
+}

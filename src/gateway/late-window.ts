@@ -1,0 +1,82 @@
+/** Written frames whose answer did not come in time: it may still come, on this connection or on the next. */
+import type { Delivery } from '../bridge/messages.ts';
+import type { Ack } from '../outcome.ts';
+import type { CommandSpec, Message } from '../protocols/protocol.ts';
+import type { Clock } from './clock.ts';
+
+type Unanswered = {
+  readonly delivery: Delivery;
+  readonly spec: CommandSpec;
+  readonly writtenAt: number;
+  readonly until: number;
+};
+
+export type LateAnswer = { delivery: Delivery; ack: Ack; writtenAt: number };
+
+export type LateWindow = {
+  add(delivery: Delivery, spec: CommandSpec, writtenAt: number): void;
+  /** What the message answers, if anything; each frame is answered once. */
+  match(message: Message): LateAnswer | null;
+  /** The command has its answer: earlier attempts of it are not waited for. */
+  forget(deviceId: string, commandId: string): void;
+  /** Drops what is over. */
+  sweep(): void;
+  size(): number;
+};
+
+export type LateWindowDeps = { windowMs: number; maxFrames: number; clock: Clock };
+
+export function createLateWindow({ windowMs, maxFrames, clock }: LateWindowDeps): LateWindow {
+  /** Oldest first, which is also the order of their ends. */
+  const all = new Set<Unanswered>();
+  const byDevice = new Map<string, Unanswered[]>();
+
+  function drop(entry: Unanswered): void {
+    const { deviceId } = entry.delivery;
+    all.delete(entry);
+    const rest = byDevice.get(deviceId)?.filter((each) => each !== entry) ?? [];
+    if (rest.length === 0) byDevice.delete(deviceId);
+    else byDevice.set(deviceId, rest);
+  }
+
+  function sweep(): void {
+    const ticks = clock.ticks();
+    for (const entry of all) {
+      if (entry.until > ticks && all.size <= maxFrames) return;
+      drop(entry);
+    }
+  }
+
+  return {
+    add(delivery, spec, writtenAt) {
+      const entry = { delivery, spec, writtenAt, until: clock.ticks() + windowMs };
+      all.add(entry);
+      const known = byDevice.get(delivery.deviceId);
+      if (known) known.push(entry);
+      else byDevice.set(delivery.deviceId, [entry]);
+      if (all.size > maxFrames) sweep();
+    },
+    match(message) {
+      const entries = byDevice.get(message.deviceId);
+      if (!entries) return null;
+      // Newest first: a retry carries the wire id of the attempt before it.
+      for (const entry of entries.toReversed()) {
+        const { delivery, spec, writtenAt, until } = entry;
+        // A report that only looks like the answer proves nothing this late.
+        if (delivery.wireId !== message.msgId || until <= clock.ticks()) continue;
+        const ack = spec.recognise(delivery.params, delivery.wireId, message);
+        if (!ack) continue;
+        drop(entry);
+        return { delivery, ack, writtenAt };
+      }
+      return null;
+    },
+    forget(deviceId, commandId) {
+      for (const entry of byDevice.get(deviceId) ?? []) {
+        if (entry.delivery.id === commandId) drop(entry);
+      }
+    },
+    sweep,
+    size: () => all.size,
+  };
+}

@@ -1,0 +1,117 @@
+/** The gateway process: everything it needs, wired by hand and closed in reverse. */
+
+import { createKeys } from '../bridge/keys.ts';
+import { createGatewayBridge } from '../bridge/redis-gateway-bridge.ts';
+import type { Config } from '../config/config.ts';
+import { closeRedis, connectRedis, type RedisPurpose } from '../connections/redis.ts';
+import { DownlinkError, messageOf } from '../errors.ts';
+import { createLifecycle, type Lifecycle } from '../lifecycle/lifecycle.ts';
+import { printReady, type ReadyLine } from '../lifecycle/ready-line.ts';
+import { createLog, type Log } from '../log/log.ts';
+import { createAdminServer } from '../metrics/admin-server.ts';
+import { createMetrics } from '../metrics/metrics.ts';
+import { protocols } from '../protocols/index.ts';
+import { systemClock } from './clock.ts';
+import { createGateway } from './gateway.ts';
+import { createThrottle } from './throttle.ts';
+
+export type RunningGateway = {
+  ready: Extract<ReadyLine, { role: 'gateway' }>;
+  close(): Promise<void>;
+};
+
+export type StartGatewayDeps = {
+  config: Config;
+  log?: Log;
+  lifecycle?: Lifecycle;
+};
+
+/** Closers besides the gateway's own that the end of the process waits for. */
+const CLOSE_GRACE_MS = 10_000;
+const STOP_TIMEOUT_MS = 5_000;
+
+/** Starts a gateway in this process; resolves when devices can connect. */
+export async function startGateway({ config, ...deps }: StartGatewayDeps): Promise<RunningGateway> {
+  const log = deps.log ?? createLog({ level: config.log.level, role: 'gateway' });
+  const lifecycle = deps.lifecycle ?? createLifecycle({ log });
+  try {
+    return { ready: await open(config, log, lifecycle), close: () => lifecycle.close() };
+  } catch (error) {
+    await lifecycle.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Runs a gateway as a process: signals end it, and one line on standard output says that it is ready. */
+export async function runGateway({ config }: { config: Config }): Promise<void> {
+  const log = createLog({ level: config.log.level, role: 'gateway' });
+  const lifecycle = createLifecycle({ log });
+  lifecycle.endOnSignals({ graceMs: config.gateway.drainMs + CLOSE_GRACE_MS });
+  const { ready } = await startGateway({ config, log, lifecycle });
+  printReady(ready);
+  log.info({ gatewayId: config.gateway.id, tcp: ready.tcp, admin: ready.admin }, 'gateway ready');
+}
+
+async function open(
+  config: Config,
+  log: Log,
+  lifecycle: Lifecycle,
+): Promise<RunningGateway['ready']> {
+  const { url, prefix } = config.redis;
+  if (url === undefined) {
+    throw new DownlinkError(
+      'CONFIG_INVALID',
+      'redis.url is not set; set it, or start by `downlink`',
+    );
+  }
+  const gatewayId = config.gateway.id;
+  const metrics = createMetrics('gateway');
+  const onRedisError = createThrottle(systemClock);
+  const connect = (purpose: RedisPurpose) => {
+    const name = `downlink-gateway-${purpose}`;
+    const onError = (error: Error) =>
+      onRedisError((times) => log.warn({ name, times, error: messageOf(error) }, 'redis is away'));
+    const redis = connectRedis({ url, purpose, name, onError });
+    lifecycle.onClose(name, () => closeRedis(redis));
+    return redis;
+  };
+
+  const bridge = createGatewayBridge({
+    gatewayId,
+    redis: connect('commands'),
+    subscriber: connect('subscriber'),
+    keys: createKeys(prefix, config.outbound.shards),
+    log,
+    leaseMs: config.gateway.leaseMs,
+    onMessages: (direction, count) => metrics.bridgeMessages.inc({ direction }, count),
+  });
+  const gateway = createGateway({
+    bridge,
+    protocols,
+    addr: config.tcp.addr,
+    options: {
+      loginTimeoutMs: config.tcp.loginTimeoutMs,
+      idleFactor: config.tcp.idleFactor,
+      unsentBytes: config.tcp.maxUnsentBytes,
+    },
+    log,
+    metrics,
+  });
+  const admin = createAdminServer({
+    addr: config.gateway.adminAddr,
+    registry: metrics.registry,
+    live: () => true,
+    ready: async () =>
+      gateway.isReady()
+        ? { ready: true }
+        : { ready: false, detail: 'it does not listen, it drains, or its bridge is silent' },
+    log,
+  });
+  const adminAddr = await admin.start();
+  lifecycle.onClose('admin server', () => admin.close());
+  const { drainMs } = config.gateway;
+  lifecycle.onClose('gateway', () => gateway.stop(), STOP_TIMEOUT_MS);
+  const tcp = await gateway.start();
+  lifecycle.onClose('gateway drain', () => gateway.drain(drainMs), drainMs + STOP_TIMEOUT_MS);
+  return { role: 'gateway', tcp, admin: adminAddr };
+}

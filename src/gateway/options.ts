@@ -1,0 +1,54 @@
+/** The gateway's limits. All of them bound what one peer, or one outage, can cost. */
+export type GatewayOptions = {
+  /** A connection must have a session this long after accept. */
+  loginTimeoutMs: number;
+  /** A connection is idle after so many heartbeats of its protocol went missing. */
+  idleFactor: number;
+  /** Bytes that may come before the first sound frame. */
+  headBytes: number;
+  /** Garbage that a connection may send within the window once it has sent a sound frame. */
+  garbageBytes: number;
+  garbageWindowMs: number;
+  /** Bytes that a peer may leave unread. */
+  unsentBytes: number;
+  /** Device ids on one connection; an AP3000 host carries at most 50. */
+  maxSessions: number;
+  /** Messages kept per session while its login is under way. */
+  heldMessages: number;
+  /** A login without an answer after so long: the device is served without presence meanwhile. */
+  slowLoginMs: number;
+  loginRetryMs: number;
+  loginRetryMaxMs: number;
+  /** A device's heartbeats of one name are reported at most this often. */
+  heartbeatReportMs: number;
+  /** Reports on their way into the store, per connection and in all. */
+  connectionReports: number;
+  pendingReports: number;
+  /** Ends that are kept until the worker has settled them. */
+  keptEnds: number;
+  keptEndMs: number;
+  /** How long, and for how many frames, a late answer is waited for. */
+  lateWindowMs: number;
+  lateFrames: number;
+};
+
+export const defaultOptions: GatewayOptions = {
+  loginTimeoutMs: 10_000,
+  idleFactor: 3,
+  headBytes: 1024,
+  garbageBytes: 8 * 1024,
+  garbageWindowMs: 60_000,
+  unsentBytes: 64 * 1024,
+  maxSessions: 64,
+  heldMessages: 16,
+  slowLoginMs: 3_000,
+  loginRetryMs: 1_000,
+  loginRetryMaxMs: 30_000,
+  heartbeatReportMs: 60_000,
+  connectionReports: 64,
+  pendingReports: 20_000,
+  keptEnds: 50_000,
+  keptEndMs: 600_000,
+  lateWindowMs: 600_000,
+  lateFrames: 50_000,
+};

@@ -1,0 +1,197 @@
+/** One device id on one connection: its login, what it holds back until then, and its lane. */
+import type { GatewayBridge, Login } from '../bridge/gateway-bridge.ts';
+import type { Message, Protocol } from '../protocols/protocol.ts';
+import type { Clock } from './clock.ts';
+import type { Connection } from './connection.ts';
+import type { Counts } from './counts.ts';
+import { Lane, type LaneHost, type Line } from './lane.ts';
+import type { GatewayOptions } from './options.ts';
+import { Timer, type TimerTarget, type TimerWheel } from './timer-wheel.ts';
+
+/** Shared by all sessions of a gateway. */
+export type SessionHost = {
+  readonly bridge: GatewayBridge;
+  readonly options: GatewayOptions;
+  readonly clock: Clock;
+  readonly wheel: TimerWheel;
+  readonly counts: Counts;
+  readonly lanes: LaneHost;
+  /** A message whose turn has come. */
+  uplink(session: Session, message: Message): void;
+  /** Its presence stands under its epoch. */
+  stood(session: Session): void;
+  denied(session: Session, retryAfterMs: number): void;
+  /** Redis did not answer its login; it is tried again. */
+  loginFailed(session: Session, error: unknown): void;
+  /** The login of a session that was closed meanwhile was granted. */
+  stoodTooLate(session: Session): void;
+};
+
+/**
+ * logging-in: messages are held · standing: deliverable · unregistered: served, but Redis was away at
+ * its login, so nobody can find it · denied: its messages are dropped for a while.
+ */
+export type SessionState = 'logging-in' | 'standing' | 'unregistered' | 'denied' | 'closed';
+
+export class Session implements Line, TimerTarget {
+  readonly #host: SessionHost;
+  readonly connection: Connection;
+  readonly protocol: Protocol;
+  readonly deviceId: string;
+  state: SessionState = 'logging-in';
+  /** 0 until it stands; no delivery carries 0. */
+  epoch = 0;
+  /** The last sound frame, by the monotonic clock. */
+  heardAt: number;
+  /** Made by the first delivery. */
+  lane: Lane | null = null;
+  #held: Message[] | null = null;
+  #timer: Timer | null = null;
+  #asking = false;
+  #retryMs: number;
+  #deniedUntil = 0;
+  /** Names of heartbeats, each followed by when it was last reported: a handful at most. */
+  #reported: (string | number)[] | null = null;
+
+  constructor(host: SessionHost, connection: Connection, protocol: Protocol, deviceId: string) {
+    this.#host = host;
+    this.connection = connection;
+    this.protocol = protocol;
+    this.deviceId = deviceId;
+    this.heardAt = host.clock.ticks();
+    this.#retryMs = host.options.loginRetryMs;
+  }
+
+  /** Asks for its presence. Messages are held until the answer. */
+  logIn(): void {
+    this.#asking = true;
+    this.#arm(this.#host.options.slowLoginMs);
+    this.#host.bridge.login(this.deviceId, this.protocol.name).then(
+      (login) => this.#answered(login),
+      (error) => this.#failed(error),
+    );
+  }
+
+  /** A sound message of its device. */
+  receive(message: Message): void {
+    this.heardAt = this.#host.clock.ticks();
+    if (this.state === 'denied' && this.heardAt >= this.#deniedUntil) {
+      this.state = 'logging-in';
+      this.logIn();
+    }
+    if (this.state === 'standing' || this.state === 'unregistered') {
+      this.#host.uplink(this, message);
+    } else if (this.state === 'logging-in') {
+      this.#hold(message);
+    } else {
+      this.#host.counts.droppedMessages += 1;
+    }
+  }
+
+  write(frame: Uint8Array): boolean {
+    return this.connection.write(frame);
+  }
+
+  openLane(): Lane {
+    this.lane ??= new Lane(this.#host.lanes, this);
+    return this.lane;
+  }
+
+  /** Whether a heartbeat of that name is to be reported now; if so, not again for a while. */
+  heartbeatReportDue(name: string): boolean {
+    const ticks = this.#host.clock.ticks();
+    this.#reported ??= [];
+    const at = this.#reported.indexOf(name);
+    if (at < 0) {
+      this.#reported.push(name, ticks);
+      return true;
+    }
+    if (ticks - (this.#reported[at + 1] as number) < this.#host.options.heartbeatReportMs) {
+      return false;
+    }
+    this.#reported[at + 1] = ticks;
+    return true;
+  }
+
+  /** It takes and gives nothing from now on. */
+  end(): void {
+    this.state = 'closed';
+    this.#held = null;
+    this.#disarm();
+  }
+
+  onTimer(): void {
+    if (this.#asking) this.#serveUnregistered();
+    else if (this.state === 'unregistered') this.logIn();
+  }
+
+  #answered(login: Login): void {
+    this.#asking = false;
+    this.#disarm();
+    if (this.state === 'closed') {
+      if (!login.granted) return;
+      this.epoch = login.epoch;
+      this.#host.stoodTooLate(this);
+      return;
+    }
+    if (!login.granted) {
+      this.state = 'denied';
+      this.#held = null;
+      this.#deniedUntil = this.#host.clock.ticks() + login.retryAfterMs;
+      this.#host.denied(this, login.retryAfterMs);
+      return;
+    }
+    this.state = 'standing';
+    this.epoch = login.epoch;
+    this.#retryMs = this.#host.options.loginRetryMs;
+    this.#host.stood(this);
+    this.#release();
+  }
+
+  #failed(error: unknown): void {
+    this.#asking = false;
+    if (this.#isClosed()) return;
+    this.#host.loginFailed(this, error);
+    this.#serveUnregistered();
+    // The closing is possible here: what was held is answered on a socket that may be full.
+    if (this.#isClosed()) return;
+    this.#arm(this.#retryMs / 2 + (Math.random() * this.#retryMs) / 2);
+    this.#retryMs = Math.min(this.#retryMs * 2, this.#host.options.loginRetryMaxMs);
+  }
+
+  #isClosed(): boolean {
+    return this.state === 'closed';
+  }
+
+  /** An outage of ours must not make devices drop their connections. */
+  #serveUnregistered(): void {
+    this.state = 'unregistered';
+    this.#release();
+  }
+
+  #hold(message: Message): void {
+    this.#held ??= [];
+    if (this.#held.length < this.#host.options.heldMessages) this.#held.push(message);
+    else this.#host.counts.droppedMessages += 1;
+  }
+
+  #release(): void {
+    const held = this.#held;
+    this.#held = null;
+    if (!held) return;
+    for (const message of held) {
+      if (this.#isClosed()) return;
+      this.#host.uplink(this, message);
+    }
+  }
+
+  #arm(delayMs: number): void {
+    this.#timer ??= new Timer(this);
+    this.#host.wheel.schedule(this.#timer, delayMs);
+  }
+
+  #disarm(): void {
+    if (this.#timer) this.#host.wheel.cancel(this.#timer);
+    this.#timer = null;
+  }
+}

@@ -1,0 +1,125 @@
+/** The ledger on PostgreSQL: what was asked, and how it ended. */
+import type { Pool } from 'pg';
+import type { CommandRecord } from '../command.ts';
+import { DownlinkError } from '../errors.ts';
+import type { Log } from '../log/log.ts';
+import type { Metrics } from '../metrics/metrics.ts';
+import { claimCommand } from './claims.ts';
+import { listCommands } from './command-list.ts';
+import { type CommandRow, recordList, recordOf } from './command-rows.ts';
+import type { Ledger } from './contract.ts';
+import { createDatabase } from './database.ts';
+import { createLedgerWriter } from './ledger-writer.ts';
+
+export type LedgerDeps = {
+  pool: Pool;
+  log: Log;
+  metrics?: Pick<Metrics, 'dbQueryLatency' | 'ledgerBatchRows'> | undefined;
+  /** Rows of one statement. */
+  maxBatchRows?: number;
+  /** Callers that may wait for their rows; one more is refused. */
+  maxPending?: number;
+  /** Batches under way at once; every id has its writer, so its rows keep their order. */
+  writers?: number;
+  statementTimeoutMs?: number;
+};
+
+export type PostgresLedger = Ledger & {
+  /** Unfinished commands whose deadline has passed, the most overdue first, for the sweeper. */
+  overdue(query: { before: number; limit: number }): Promise<CommandRecord[]>;
+  /** Refuses what comes, waits for what was handed over. The pool stays open. */
+  close(): Promise<void>;
+};
+
+const findSql = `SELECT ${recordList} FROM commands WHERE id = $1`;
+const findManySql = `SELECT ${recordList} FROM commands WHERE id = ANY($1::text[])`;
+const clearSql = `
+  UPDATE commands SET ledger_only = false WHERE id IN (
+    SELECT id FROM commands WHERE id = ANY($1::text[]) AND ledger_only ORDER BY id FOR UPDATE
+  )`;
+const unfinishedSql = `
+  SELECT ${recordList} FROM commands
+  WHERE ended IS NULL AND id > $1 AND accepted_at < $2 ORDER BY id LIMIT $3`;
+const ledgerOnlySql = `
+  SELECT ${recordList} FROM commands
+  WHERE ended IS NULL AND ledger_only AND id > $1 AND accepted_at < $2 ORDER BY id LIMIT $3`;
+const overdueSql = `
+  SELECT ${recordList} FROM commands
+  WHERE ended IS NULL AND deadline < $1 ORDER BY deadline LIMIT $2`;
+
+export function createLedger({
+  pool,
+  log,
+  metrics,
+  maxBatchRows = 500,
+  maxPending = 20_000,
+  writers: writerCount = 2,
+  statementTimeoutMs,
+}: LedgerDeps): PostgresLedger {
+  const database = createDatabase({ pool, log, metrics, statementTimeoutMs });
+  const writers = Array.from({ length: writerCount }, () =>
+    createLedgerWriter({ database, maxBatchRows, metrics }),
+  );
+  const pending = new Set<Promise<unknown>>();
+  let closed = false;
+
+  function writerOf(id: string) {
+    // The tail of a UUIDv7 is random.
+    const hash = id.charCodeAt(id.length - 1) + id.charCodeAt(id.length - 2);
+    return writers[hash % writerCount] ?? writers[0]!;
+  }
+
+  /** Keeps count of who waits; refuses whom there is no room for. */
+  function admit<T>(write: () => Promise<T>): Promise<T> {
+    if (closed) return Promise.reject(refusal('the ledger is closed'));
+    if (pending.size >= maxPending) {
+      return Promise.reject(refusal(`${maxPending} rows wait for the ledger, and no more may`));
+    }
+    const promise = write();
+    const done = () => pending.delete(promise);
+    pending.add(promise);
+    promise.then(done, done);
+    return promise;
+  }
+
+  async function flush(): Promise<void> {
+    await Promise.allSettled(pending);
+  }
+
+  async function records(name: string, text: string, values: readonly unknown[]) {
+    return (await database.read<CommandRow>(name, text, values)).map(recordOf);
+  }
+
+  return {
+    write: (record) => admit(() => writerOf(record.id).write(record)),
+    markLedgerOnly: (id) => admit(() => writerOf(id).markLedgerOnly(id)),
+    claim: (record, idempotency) => admit(() => claimCommand(database, record, idempotency)),
+    async clearLedgerOnly(ids) {
+      if (ids.length > 0) await database.query('ledger.clearLedgerOnly', clearSql, [ids]);
+    },
+    async find(id) {
+      return (await records('ledger.find', findSql, [id]))[0] ?? null;
+    },
+    async findMany(ids) {
+      if (ids.length === 0) return new Map();
+      const found = await records('ledger.findMany', findManySql, [ids]);
+      return new Map(found.map((record) => [record.id, record]));
+    },
+    list: (filter) => listCommands(database, filter),
+    unfinished: ({ afterId, acceptedBefore, limit, ledgerOnly }) =>
+      ledgerOnly
+        ? records('ledger.ledgerOnly', ledgerOnlySql, [afterId ?? '', acceptedBefore, limit])
+        : records('ledger.unfinished', unfinishedSql, [afterId ?? '', acceptedBefore, limit]),
+    overdue: ({ before, limit }) => records('ledger.overdue', overdueSql, [before, limit]),
+    flush,
+    async close() {
+      closed = true;
+      await flush();
+      database.close();
+    },
+  };
+}
+
+function refusal(message: string): DownlinkError {
+  return new DownlinkError('LEDGER_UNAVAILABLE', message);
+}

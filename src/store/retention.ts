@@ -1,0 +1,42 @@
+/** Removes what is past its time, a little at a time, so that no removal holds locks for long. */
+import type { Database } from './database.ts';
+
+export type Removed = { commands: number; claims: number; reports: number };
+
+export type Retention = {
+  /**
+   * Removes at most `limit` rows of each kind: ended commands accepted before `before`, reports from
+   * before it, and claims whose time is over at `now`. Call again while anything was removed.
+   */
+  removeOld(query: { before: number; now: number; limit: number }): Promise<Removed>;
+};
+
+const commandsSql = `
+  DELETE FROM commands WHERE id IN (
+    SELECT id FROM commands WHERE accepted_at < $1 AND ended IS NOT NULL
+    ORDER BY accepted_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
+  )`;
+const claimsSql = `
+  DELETE FROM idempotency WHERE (api_key, key) IN (
+    SELECT api_key, key FROM idempotency WHERE expires_at <= $1
+    ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+  )`;
+const reportsSql = `
+  DELETE FROM device_reports WHERE entry_id IN (
+    SELECT entry_id FROM device_reports WHERE at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+  )`;
+
+export function createRetention({ database }: { database: Database }): Retention {
+  const remove = async (name: string, text: string, until: number, limit: number) =>
+    (await database.query(name, text, [until, limit])).rowCount ?? 0;
+  return {
+    async removeOld({ before, now, limit }) {
+      return {
+        // A claim outlives no command it names: claims last hours, rows last days.
+        claims: await remove('retention.claims', claimsSql, now, limit),
+        commands: await remove('retention.commands', commandsSql, before, limit),
+        reports: await remove('retention.reports', reportsSql, before, limit),
+      };
+    },
+  };
+}

@@ -1,0 +1,86 @@
+/** What is checked before a command is routed: is it still to be sent at all? */
+import type { CommandRecord } from '../src/command.ts';
+import { isFinal } from '../src/command.ts';
+import { messageOf } from '../src/errors.ts';
+import type { Log } from '../src/log/log.ts';
+import type { Outcome } from '../src/outcome.ts';
+import type { Ledger } from '../src/store/contract.ts';
+import type { Run } from './run.ts';
+
+export type Guarded =
+  | { go: true }
+  /** It will not be sent; settle it so. */
+  | { go: false; outcome: Outcome }
+  /** It ended before; the job is a shadow of it. */
+  | { go: false; outcome: null; status: CommandRecord['status'] };
+
+export type GuardDeps = {
+  ledger: Pick<Ledger, 'findMany'>;
+  /** Unix milliseconds at which the Redis server started. */
+  redisStartedAt: () => Promise<number>;
+  log: Log;
+  now: () => number;
+};
+
+export type Guard = (run: Run) => Promise<Guarded>;
+
+export function createGuard({ ledger, redisStartedAt, log, now }: GuardDeps): Guard {
+  const lookUp = createLookUp(ledger);
+
+  return async function guard(run) {
+    const { command, job } = run;
+    if (job.timestamp < (await redisStartedAt()) || job.stalledCounter > 0) {
+      const ended = await checkLedger(run);
+      if (ended) return ended;
+    }
+    if (!run.spec) {
+      const detail = `this worker knows no command ${command.command} of protocol ${command.protocol}`;
+      return { go: false, outcome: { kind: 'refused', reason: 'unsupported', detail } };
+    }
+    if (now() >= command.deadline) {
+      const detail = 'its time to live ended in the queue';
+      return { go: false, outcome: { kind: 'refused', reason: 'expired', detail } };
+    }
+    return { go: true };
+  };
+
+  /**
+   * A Redis that came back may remember jobs that had ended, and a job that is started again may have
+   * lost its worker right after its settlement: the ledger knows.
+   */
+  async function checkLedger(run: Run): Promise<Guarded | null> {
+    const { id } = run.command;
+    const row = await lookUp(id).catch((error) => {
+      log.warn({ commandId: id, error: messageOf(error) }, 'restarted job not checked');
+      return undefined;
+    });
+    if (!row) return null;
+    if (isFinal(row.status)) return { go: false, outcome: null, status: row.status };
+    run.version = Math.max(run.version, row.version);
+    const attempts = Object.values(row.trail);
+    const unanswered = attempts.filter(({ outcome }) => outcome === null || spent.has(outcome));
+    if (unanswered.some(({ attempt }) => attempt < run.attempt)) run.writtenBefore = true;
+    return null;
+  }
+}
+
+/** Outcomes that leave it open whether the device acted. */
+const spent = new Set(['no-ack', 'write-error', 'connection-lost', 'gateway-lost', 'gateway-silent']);
+
+/** Looks up one id; those asked in one turn share a statement. */
+function createLookUp(ledger: Pick<Ledger, 'findMany'>) {
+  let batch: { ids: string[]; rows: Promise<Map<string, CommandRecord>> } | undefined;
+  return async (id: string): Promise<CommandRecord | undefined> => {
+    if (!batch) {
+      const ids: string[] = [];
+      const turn = new Promise<void>((resolve) => setImmediate(resolve));
+      const rows = turn.then(() => {
+        batch = undefined;
+        return ledger.findMany(ids);
+      });
+      batch = { ids, rows };
+    }
+    batch.ids.push(id);
+    return (await batch.rows).get(id);
+  };
+}

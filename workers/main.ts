@@ -1,0 +1,99 @@
+/** The worker process: everything it is made of, wired by hand, closed in reverse. */
+import { randomBytes } from 'node:crypto';
+import { createOutbound } from '../queues/outbound.ts';
+import { createKeys } from '../src/bridge/keys.ts';
+import type { Config } from '../src/config/config.ts';
+import { connectPostgres } from '../src/connections/postgres.ts';
+import { closeRedis, connectRedis, type RedisPurpose } from '../src/connections/redis.ts';
+import { DownlinkError, messageOf } from '../src/errors.ts';
+import { createLifecycle } from '../src/lifecycle/lifecycle.ts';
+import { printReady } from '../src/lifecycle/ready-line.ts';
+import { createLog } from '../src/log/log.ts';
+import { createAdminServer } from '../src/metrics/admin-server.ts';
+import { createMetrics } from '../src/metrics/metrics.ts';
+import { createDatabase } from '../src/store/database.ts';
+import { createDevices } from '../src/store/devices.ts';
+import { createLedger } from '../src/store/ledger.ts';
+import { createReports } from '../src/store/reports.ts';
+import { createOutboundWorker } from './worker.ts';
+
+/** What is left of the drain time once the last job is given up. */
+const closingMs = 5_000;
+
+/** Starts a worker and prints its ready line. It ends by a signal. */
+export async function startWorker({ config }: { config: Config }): Promise<void> {
+  const log = createLog({ level: config.log.level, role: 'worker' });
+  const metrics = createMetrics('worker');
+  const lifecycle = createLifecycle({ log });
+  lifecycle.endOnSignals({ graceMs: config.worker.drainMs + 2 * closingMs });
+
+  const redisUrl = required(config.redis.url, 'REDIS_URL');
+  const databaseUrl = required(config.database.url, 'DATABASE_URL');
+  const workerId = `worker-${randomBytes(4).toString('hex')}`;
+  const keys = createKeys(config.redis.prefix, config.outbound.shards);
+  const connect = (purpose: RedisPurpose, name: string) => {
+    const redis = connectRedis({
+      url: redisUrl,
+      purpose,
+      name: `${workerId}:${name}`,
+      onError: (error) => log.debug({ client: name, error: messageOf(error) }, 'redis away'),
+    });
+    lifecycle.onClose(`redis ${name}`, () => closeRedis(redis));
+    return redis;
+  };
+
+  const { poolMax: max, poolMin: min } = config.database;
+  const pool = connectPostgres({ url: databaseUrl, applicationName: workerId, max, min, log });
+  lifecycle.onClose('postgres', () => pool.end());
+  metrics.observePool(pool);
+  const database = createDatabase({ pool, metrics });
+  const ledger = createLedger({ pool, log, metrics });
+  lifecycle.onClose('ledger', () => ledger.close());
+
+  const redis = connect('commands', 'commands');
+  const outbound = createOutbound({
+    redis,
+    keys,
+    onError: (error) => log.debug({ error: messageOf(error) }, 'queue away'),
+  });
+  lifecycle.onClose('queues', () => outbound.close());
+  metrics.observeQueue(() => outbound.counts());
+
+  const worker = createOutboundWorker({
+    workerId,
+    keys,
+    redis,
+    subscriber: connect('subscriber', 'bridge'),
+    blocking: (name) => connect('blocking', name),
+    outbound,
+    ledger,
+    devices: createDevices({ database }),
+    reports: createReports({ database }),
+    metrics,
+    log,
+    concurrency: config.outbound.concurrency,
+  });
+  lifecycle.onClose('worker', () => worker.stop(config.worker.drainMs), config.worker.drainMs + closingMs);
+  await worker.start();
+
+  const admin = createAdminServer({
+    addr: config.worker.adminAddr,
+    registry: metrics.registry,
+    live: () => true,
+    ready: async () =>
+      worker.bridge.alive() && redis.status === 'ready'
+        ? { ready: true }
+        : { ready: false, detail: 'the bridge to the gateways is silent' },
+    log,
+  });
+  lifecycle.onClose('admin server', () => admin.close());
+  printReady({ role: 'worker', admin: await admin.start() });
+}
+
+function required(value: string | undefined, name: string): string {
+  if (value) return value;
+  throw new DownlinkError(
+    'CONFIG_INVALID',
+    `a worker needs ${name}; set it, or run "downlink start --role all", which finds or starts both stores`,
+  );
+}

@@ -1,0 +1,71 @@
+/** One activation of a job: what its steps share. */
+import type { Job } from 'bullmq';
+import type { Base } from '../queues/contract.ts';
+import { versionsPerActivation, type OutboundJob } from '../queues/job.ts';
+import type { Attempt, Command, CommandRecord, CommandState } from '../src/command.ts';
+import type { StreamedOutcome } from '../src/bridge/messages.ts';
+import type { CommandSpec, Protocol } from '../src/protocols/protocol.ts';
+
+export type Run = {
+  job: Job<OutboundJob>;
+  token: string;
+  command: Command;
+  /** Undefined when this process does not know the protocol or the command. */
+  protocol: Protocol | undefined;
+  spec: CommandSpec | undefined;
+  /** The attempt under way; the route may raise it. */
+  attempt: number;
+  /** An earlier attempt was written, or may have been. */
+  writtenBefore: boolean;
+  /** Last version this activation wrote. */
+  version: number;
+  /** This activation's part of the trail. */
+  trail: Attempt | null;
+  /** Epoch of the session that was tried; '' when there was none. */
+  epochSeen: string;
+  /** The answer came after its deadline. */
+  late: boolean;
+};
+
+/** The first version of an activation is above all versions of the activations before it. */
+export function firstVersion(base: Base, activation: number): number {
+  return base.version + activation * versionsPerActivation;
+}
+
+/** The command's record in its next version. */
+export function nextRecord(
+  run: Run,
+  state: Partial<CommandState> & Pick<CommandState, 'status'>,
+): CommandRecord {
+  run.version += 1;
+  return {
+    ...run.command,
+    version: run.version,
+    reason: null,
+    code: null,
+    result: null,
+    late: run.late,
+    inferred: false,
+    settledAt: null,
+    trail: run.trail ? { [run.trail.attempt]: { ...run.trail } } : {},
+    ...state,
+  };
+}
+
+/** The trail entry of an outcome that came over the outcomes stream. */
+export function trailOf(streamed: StreamedOutcome): Attempt {
+  const { attempt, gatewayId, epoch, wireId, frame, outcome } = streamed;
+  const exchange = 'writtenAt' in outcome ? outcome : { writtenAt: null, endedAt: 0 };
+  return {
+    attempt,
+    at: exchange.writtenAt ?? exchange.endedAt,
+    gatewayId,
+    epoch,
+    wireId,
+    frameOut: frame,
+    writtenAt: exchange.writtenAt,
+    frameIn: 'frameIn' in exchange ? exchange.frameIn : null,
+    ms: exchange.writtenAt === null ? null : exchange.endedAt - exchange.writtenAt,
+    outcome: 'reason' in outcome && outcome.kind !== 'rejected' ? outcome.reason : outcome.kind,
+  };
+}

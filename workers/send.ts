@@ -1,0 +1,108 @@
+/** From a route to an outcome: builds the frame, publishes the delivery, waits for its end. */
+import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
+import { messageOf } from '../src/errors.ts';
+import type { Metrics } from '../src/metrics/metrics.ts';
+import type { Outcome } from '../src/outcome.ts';
+import { toHex } from '../src/protocols/bytes.ts';
+import type { Recorder } from './recorder.ts';
+import { nextRecord, type Run, trailOf } from './run.ts';
+
+export type SendDeps = {
+  bridge: WorkerBridge;
+  recorder: Recorder;
+  metrics: Metrics;
+  now: () => number;
+};
+
+export type Send = (run: Run) => Promise<Outcome>;
+
+export function createSend({ bridge, recorder, metrics, now }: SendDeps): Send {
+  return async function send(run) {
+    const { command } = run;
+    const route = await recorder.untilDone(() =>
+      bridge.route({
+        id: command.id,
+        deviceId: command.deviceId,
+        attempt: run.attempt,
+        maxAttempt: command.attempts,
+        maxWireId: run.protocol!.limits.maxWireId,
+      }),
+    );
+    if (route.kind === 'kept') {
+      run.attempt = Math.max(run.attempt, route.streamed.attempt);
+      run.late = route.streamed.late;
+      run.trail = trailOf(route.streamed);
+      return route.streamed.outcome;
+    }
+    run.attempt = route.attempt;
+    if (route.kind === 'spent') {
+      run.writtenBefore = true;
+      return { kind: 'ambiguous', reason: 'gateway-silent', writtenAt: null, endedAt: now() };
+    }
+    run.writtenBefore ||= route.writtenBefore;
+    if (route.kind === 'offline') return { kind: 'unwritten', reason: 'offline' };
+    if (!route.again && !bridge.isLive(route.gatewayId)) {
+      const detail = `gateway ${route.gatewayId} holds no lease`;
+      return { kind: 'unwritten', reason: 'offline', detail };
+    }
+    run.epochSeen = String(route.epoch);
+    let frame: string;
+    try {
+      frame = toHex(run.spec!.encode(command.params, command.deviceId, route.wireId));
+    } catch (error) {
+      return { kind: 'refused', reason: 'invalid', detail: messageOf(error) };
+    }
+    const publishedAt = now();
+    run.trail = {
+      attempt: route.attempt,
+      at: publishedAt,
+      gatewayId: route.gatewayId,
+      epoch: route.epoch,
+      wireId: route.wireId,
+      frameOut: frame,
+      writtenAt: null,
+      frameIn: null,
+      ms: null,
+      outcome: null,
+    };
+    recorder.recordLater(nextRecord(run, { status: 'queued', reason: 'handed to the gateway' }));
+    const outcome = await bridge.deliver(
+      {
+        t: 'deliver',
+        id: command.id,
+        attempt: route.attempt,
+        workerId: bridge.workerId,
+        deviceId: command.deviceId,
+        epoch: route.epoch,
+        protocol: command.protocol,
+        command: command.command,
+        params: command.params,
+        wireId: route.wireId,
+        frame,
+        priority: command.priority,
+        deadline: command.deadline,
+        ackTimeoutMs: command.ackTimeoutMs,
+      },
+      { gatewayId: route.gatewayId, again: route.again },
+      { written: (at) => noteWritten(run, at) },
+    );
+    observe(run, outcome);
+    return outcome;
+  };
+
+  function noteWritten(run: Run, at: number): void {
+    if (!run.trail || run.trail.writtenAt !== null) return;
+    run.trail.writtenAt = at;
+    recorder.recordLater(nextRecord(run, { status: 'sent' }));
+  }
+
+  function observe(run: Run, outcome: Outcome): void {
+    if (!('writtenAt' in outcome) || outcome.writtenAt === null) return;
+    metrics.outboundSent.inc();
+    const due = run.command.notBefore;
+    metrics.outboundSendLatency.observe(Math.max(0, outcome.writtenAt - due) / 1000);
+    if (outcome.kind === 'acked' || outcome.kind === 'rejected') {
+      metrics.outboundAckLatency.observe(Math.max(0, outcome.endedAt - outcome.writtenAt) / 1000);
+    }
+  }
+}

@@ -1,0 +1,201 @@
+/** The worker process without its surroundings: consumers of the outbound queue and the duties beside them. */
+import { Worker } from 'bullmq';
+import type { Redis } from 'ioredis';
+import type { Outcome } from '../src/outcome.ts';
+import type { OutboundJob } from '../queues/job.ts';
+import { keepCompleted, keepFailed } from '../queues/job.ts';
+import type { RedisOutbound } from '../queues/outbound.ts';
+import type { Keys } from '../src/bridge/keys.ts';
+import { withBridgeScripts } from '../src/bridge/scripts.ts';
+import { createStreamReader } from '../src/bridge/stream-reader.ts';
+import { createWorkerBridge } from '../src/bridge/worker-bridge.ts';
+import { createRedisWatch } from '../src/connections/redis-watch.ts';
+import { messageOf } from '../src/errors.ts';
+import type { Log } from '../src/log/log.ts';
+import type { Metrics } from '../src/metrics/metrics.ts';
+import type { Devices, Ledger, Reports } from '../src/store/contract.ts';
+import { createForeignEnds } from './foreign-ends.ts';
+import { createGuard } from './guard.ts';
+import { createDuty } from './lease.ts';
+import { createOutboundProcessor } from './outbound.ts';
+import { createOutcomes } from './outcomes.ts';
+import { createParking } from './parking.ts';
+import { createReaper } from './reaper.ts';
+import { createRecorder } from './recorder.ts';
+import { createSend } from './send.ts';
+import { backoffOf, createSettle, settledBy } from './settle.ts';
+import { createSettlements } from './settlements.ts';
+import { createUplinkWriter } from './uplink-writer.ts';
+
+export type WorkerDeps = {
+  workerId: string;
+  keys: Keys;
+  /** Fails fast while Redis is away. */
+  redis: Redis;
+  subscriber: Redis;
+  /** Makes a client that waits for Redis for ever; the caller closes it. */
+  blocking(name: string): Redis;
+  outbound: RedisOutbound;
+  ledger: Ledger;
+  devices: Devices;
+  reports: Reports;
+  metrics: Metrics;
+  log: Log;
+  /** Jobs in hand at once, per shard: most of them wait for their device's answer. */
+  concurrency: number;
+  now?: () => number;
+};
+
+const settings = {
+  lockDuration: 10_000,
+  stalledInterval: 5_000,
+  runRetryDelay: 1_000,
+  // The count is never reset, so any limit would fail a command at some later crash; the TTL bounds it.
+  maxStalledCount: 1_000_000,
+  drainDelay: 5,
+} as const;
+
+const reapLedgerOnlyEveryMs = 1_000;
+const reapEveryMs = 10 * 60_000;
+const reapFirstMs = 2_000;
+
+export function createOutboundWorker(deps: WorkerDeps) {
+  const { workerId, keys, subscriber, outbound, ledger, metrics, log, concurrency } = deps;
+  const now = deps.now ?? Date.now;
+  const redis = withBridgeScripts(deps.redis);
+  const closing = new AbortController();
+
+  const recorder = createRecorder({ ledger, redis, keys, log, closing: closing.signal });
+  const { untilDone } = recorder;
+  const parking = createParking({ scripts: redis, keys, outbound, untilDone, log, now });
+  const bridge = createWorkerBridge({
+    workerId,
+    redis,
+    subscriber,
+    keys,
+    log,
+    now,
+    onWake: parking.wakeDevice,
+    onOrphan: ({ id, outcome }: { id: string; outcome: Outcome }) => {
+      // The gateway keeps it until it is called settled, then puts it into the stream.
+      log.debug({ commandId: id, outcome: outcome.kind }, 'an end nobody waits for');
+    },
+    onMessages: (direction, count) => metrics.bridgeMessages.inc({ direction }, count),
+  });
+  const watch = createRedisWatch({ redis, now, onReplaced: () => reapAll.now() });
+  const guard = createGuard({
+    ledger,
+    redisStartedAt: () => untilDone(() => watch.startedAt()),
+    log,
+    now,
+  });
+  const send = createSend({ bridge, recorder, metrics, now });
+  const settle = createSettle({
+    bridge,
+    scripts: redis,
+    keys,
+    outbound,
+    recorder,
+    parking,
+    metrics,
+    log,
+    now,
+  });
+  const process = createOutboundProcessor({ guard, send, settle, log });
+
+  const outcomes = createOutcomes({
+    redis,
+    scripts: redis,
+    keys,
+    bridge,
+    ledger,
+    outbound,
+    recorder,
+    metrics,
+    log,
+    now,
+  });
+  const settlements = createSettlements({ ledger, log });
+  const uplink = createUplinkWriter({ ...deps, log });
+  const readers = [
+    { stream: keys.outcomes(), handle: outcomes.handle },
+    { stream: keys.settlements(), handle: settlements.handle },
+    { stream: keys.uplink(), handle: uplink.handle },
+  ].map(({ stream, handle }) =>
+    createStreamReader({
+      redis: deps.blocking(`stream:${stream}`),
+      stream,
+      group: 'workers',
+      consumer: workerId,
+      handle,
+      log,
+    }),
+  );
+
+  const reaper = createReaper({ redis, keys, ledger, outbound, recorder, log, now });
+  const duty = { holder: workerId, scripts: redis, log };
+  const reapAll = createDuty({
+    ...duty,
+    name: 'reaper',
+    lease: keys.lease('reaper'),
+    everyMs: reapEveryMs,
+    firstMs: reapFirstMs,
+    work: () => reaper.reap({ ledgerOnly: false }),
+  });
+  const reapLedgerOnly = createDuty({
+    ...duty,
+    name: 'ledger-only reaper',
+    lease: keys.lease('ledger-only'),
+    everyMs: reapLedgerOnlyEveryMs,
+    work: () => reaper.reap({ ledgerOnly: true }),
+  });
+
+  const foreignEnds = createForeignEnds({ recorder, log, now });
+  const consumers: Worker<OutboundJob>[] = [];
+
+  function consume(shard: number): Worker<OutboundJob> {
+    const worker = new Worker<OutboundJob>(keys.queueName(shard), process, {
+      ...settings,
+      connection: deps.blocking(`outbound:${shard}`),
+      prefix: keys.queuePrefix(shard),
+      concurrency,
+      removeOnComplete: keepCompleted,
+      removeOnFail: keepFailed,
+      settings: { backoffStrategy: (_made, _type, error) => backoffOf(error) },
+    });
+    worker.on('error', (error) => log.warn({ shard, error: messageOf(error) }, 'queue error'));
+    worker.on('failed', (job, error) => {
+      if (!job || settledBy(error)) return;
+      void foreignEnds.settle(job, error);
+    });
+    return worker;
+  }
+
+  return {
+    bridge,
+    async start(): Promise<void> {
+      watch.start();
+      await bridge.start();
+      await Promise.all(readers.map((reader) => reader.start()));
+      reapAll.start();
+      reapLedgerOnly.start();
+      for (let shard = 0; shard < keys.shards; shard += 1) consumers.push(consume(shard));
+      await Promise.all(consumers.map((worker) => worker.waitUntilReady()));
+    },
+    /** Takes no more jobs and waits for those in hand; after `ms` they are left to another worker. */
+    async stop(ms: number): Promise<void> {
+      await Promise.all([reapAll.close(), reapLedgerOnly.close()]);
+      const timer = setTimeout(() => closing.abort(), ms);
+      await Promise.race([
+        Promise.all(consumers.map((worker) => worker.close())),
+        new Promise((resolve) => closing.signal.addEventListener('abort', resolve, { once: true })),
+      ]);
+      clearTimeout(timer);
+      closing.abort();
+      await Promise.all(readers.map((reader) => reader.close()));
+      await ledger.flush().catch(() => undefined);
+      await bridge.stop();
+      watch.stop();
+    },
+  };
+}
