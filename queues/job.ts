@@ -1,5 +1,5 @@
 /** The shape of an outbound job: the whole command, so that the queue alone can carry it to its end. */
-import { type JobsOptions, type KeepJobs } from 'bullmq';
+import type { JobsOptions, KeepJobs } from 'bullmq';
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { ambiguityPolicies, type Command } from '../src/command.ts';

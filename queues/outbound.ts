@@ -5,7 +5,14 @@ import type { Keys } from '../src/bridge/keys.ts';
 import type { Command } from '../src/command.ts';
 import { DownlinkError, messageOf } from '../src/errors.ts';
 import type { Base, Outbound, QueueCounts, Taken } from './contract.ts';
-import { bullPriority, fromJob, jobOptions, type OutboundJob, toJob, versionsPerActivation } from './job.ts';
+import {
+  bullPriority,
+  fromJob,
+  jobOptions,
+  type OutboundJob,
+  toJob,
+  versionsPerActivation,
+} from './job.ts';
 
 export type OutboundQueue = Queue<OutboundJob>;
 
@@ -52,7 +59,10 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
       return await Promise.race([
         call(),
         new Promise<never>((_, reject) => {
-          timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+          timer = setTimeout(
+            () => reject(new Error(`no answer within ${timeoutMs} ms`)),
+            timeoutMs,
+          );
         }),
       ]);
     } catch (cause) {
@@ -136,9 +146,7 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
         );
         for (const shard of shards) {
           counts.waiting +=
-            (shard['waiting'] ?? 0) +
-            (shard['prioritized'] ?? 0) +
-            (shard['delayed'] ?? 0);
+            (shard['waiting'] ?? 0) + (shard['prioritized'] ?? 0) + (shard['delayed'] ?? 0);
           counts.pending += shard['active'] ?? 0;
           counts.dead += shard['failed'] ?? 0;
         }

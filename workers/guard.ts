@@ -65,7 +65,13 @@ export function createGuard({ ledger, redisStartedAt, log, now }: GuardDeps): Gu
 }
 
 /** Outcomes that leave it open whether the device acted. */
-const spent = new Set(['no-ack', 'write-error', 'connection-lost', 'gateway-lost', 'gateway-silent']);
+const spent = new Set([
+  'no-ack',
+  'write-error',
+  'connection-lost',
+  'gateway-lost',
+  'gateway-silent',
+]);
 
 /** Looks up one id; those asked in one turn share a statement. */
 function createLookUp(ledger: Pick<Ledger, 'findMany'>) {

@@ -1,6 +1,7 @@
 /** A periodic duty that one worker at a time does. Two at once waste work and break no promise. */
-import { messageOf } from '../src/errors.ts';
+
 import type { BridgeScripts } from '../src/bridge/scripts.ts';
+import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 
 export type Duty = { start(): void; now(): void; close(): Promise<void> };

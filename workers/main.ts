@@ -20,8 +20,8 @@ import { createOutboundWorker } from './worker.ts';
 /** What is left of the drain time once the last job is given up. */
 const closingMs = 5_000;
 
-/** Starts a worker and prints its ready line. It ends by a signal. */
-export async function startWorker({ config }: { config: Config }): Promise<void> {
+/** Runs a worker as a process: signals end it, and one line on standard output says that it is ready. */
+export async function runWorker({ config }: { config: Config }): Promise<void> {
   const log = createLog({ level: config.log.level, role: 'worker' });
   const metrics = createMetrics('worker');
   const lifecycle = createLifecycle({ log });
@@ -73,7 +73,11 @@ export async function startWorker({ config }: { config: Config }): Promise<void>
     log,
     concurrency: config.outbound.concurrency,
   });
-  lifecycle.onClose('worker', () => worker.stop(config.worker.drainMs), config.worker.drainMs + closingMs);
+  lifecycle.onClose(
+    'worker',
+    () => worker.stop(config.worker.drainMs),
+    config.worker.drainMs + closingMs,
+  );
   await worker.start();
 
   const admin = createAdminServer({

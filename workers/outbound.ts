@@ -8,11 +8,18 @@ import type { Guard } from './guard.ts';
 import { firstVersion, type Run } from './run.ts';
 import type { Send } from './send.ts';
 import type { Settle } from './settle.ts';
+import type { Window } from './window.ts';
 
-export type OutboundDeps = { guard: Guard; send: Send; settle: Settle; log: Log };
+export type OutboundDeps = {
+  guard: Guard;
+  send: Send;
+  settle: Settle;
+  window: Window;
+  log: Log;
+};
 
 /** Processes one activation of a job; what it returns or throws is settle's word to BullMQ. */
-export function createOutboundProcessor({ guard, send, settle, log }: OutboundDeps) {
+export function createOutboundProcessor({ guard, send, settle, window, log }: OutboundDeps) {
   return async function process(
     job: Job<OutboundJob>,
     token = '',
@@ -37,10 +44,16 @@ export function createOutboundProcessor({ guard, send, settle, log }: OutboundDe
       trail: null,
       epochSeen: '',
       late: false,
+      settling: false,
     };
-    const guarded = await guard(run);
-    if (guarded.go) return settle(run, await send(run));
-    if (guarded.outcome) return settle(run, guarded.outcome);
-    return { status: guarded.status };
+    window.enter(run);
+    try {
+      const guarded = await guard(run);
+      if (guarded.go) return await settle(run, await send(run));
+      if (guarded.outcome) return await settle(run, guarded.outcome);
+      return { status: guarded.status };
+    } finally {
+      window.end(run);
+    }
   };
 }

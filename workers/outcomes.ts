@@ -103,7 +103,10 @@ export function createOutcomes(deps: OutcomesDeps) {
     await recorder.record(record);
     recorder.notifyWaiter(command);
     metrics.outboundCompleted.inc();
-    log.info({ commandId: command.id, deviceId: command.deviceId, late: streamed.late }, 'answer placed');
+    log.info(
+      { commandId: command.id, deviceId: command.deviceId, late: streamed.late },
+      'answer placed',
+    );
   }
 
   async function release(deviceId: string, id: string): Promise<void> {

@@ -1,8 +1,9 @@
 /** Where commands wait that cannot go now: index → park → look again → wake. */
-import { messageOf } from '../src/errors.ts';
+
 import type { RedisOutbound } from '../queues/outbound.ts';
 import type { Keys } from '../src/bridge/keys.ts';
 import type { BridgeScripts } from '../src/bridge/scripts.ts';
+import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { UnwrittenReason } from '../src/outcome.ts';
 import type { Run } from './run.ts';

@@ -1,9 +1,9 @@
 /** One activation of a job: what its steps share. */
 import type { Job } from 'bullmq';
 import type { Base } from '../queues/contract.ts';
-import { versionsPerActivation, type OutboundJob } from '../queues/job.ts';
-import type { Attempt, Command, CommandRecord, CommandState } from '../src/command.ts';
+import { type OutboundJob, versionsPerActivation } from '../queues/job.ts';
 import type { StreamedOutcome } from '../src/bridge/messages.ts';
+import type { Attempt, Command, CommandRecord, CommandState } from '../src/command.ts';
 import type { CommandSpec, Protocol } from '../src/protocols/protocol.ts';
 
 export type Run = {
@@ -25,6 +25,8 @@ export type Run = {
   epochSeen: string;
   /** The answer came after its deadline. */
   late: boolean;
+  /** Settle has begun: steps that were put off are void. */
+  settling: boolean;
 };
 
 /** The first version of an activation is above all versions of the activations before it. */

@@ -6,17 +6,25 @@ import type { Outcome } from '../src/outcome.ts';
 import { toHex } from '../src/protocols/bytes.ts';
 import type { Recorder } from './recorder.ts';
 import { nextRecord, type Run, trailOf } from './run.ts';
+import type { Window } from './window.ts';
 
 export type SendDeps = {
   bridge: WorkerBridge;
   recorder: Recorder;
   metrics: Metrics;
+  window: Window;
   now: () => number;
 };
 
+/** The start of an attempt and its write reach the ledger within this time, unless its end is faster. */
+const progressEveryMs = 20;
+
 export type Send = (run: Run) => Promise<Outcome>;
 
-export function createSend({ bridge, recorder, metrics, now }: SendDeps): Send {
+export function createSend({ bridge, recorder, metrics, window, now }: SendDeps): Send {
+  let unrecorded = new Set<Run>();
+  let timer: NodeJS.Timeout | undefined;
+
   return async function send(run) {
     const { command } = run;
     const route = await recorder.untilDone(() =>
@@ -65,7 +73,7 @@ export function createSend({ bridge, recorder, metrics, now }: SendDeps): Send {
       ms: null,
       outcome: null,
     };
-    recorder.recordLater(nextRecord(run, { status: 'queued', reason: 'handed to the gateway' }));
+    noteProgress(run);
     const outcome = await bridge.deliver(
       {
         t: 'deliver',
@@ -93,7 +101,28 @@ export function createSend({ bridge, recorder, metrics, now }: SendDeps): Send {
   function noteWritten(run: Run, at: number): void {
     if (!run.trail || run.trail.writtenAt !== null) return;
     run.trail.writtenAt = at;
-    recorder.recordLater(nextRecord(run, { status: 'sent' }));
+    window.leave(run);
+    noteProgress(run);
+  }
+
+  /** What lasts is told to the ledger, a batch at a time; what ends before has told it all by then. */
+  function recordProgress(): void {
+    timer = undefined;
+    const runs = unrecorded;
+    unrecorded = new Set();
+    for (const run of runs) {
+      if (run.settling) continue;
+      recorder.recordLater(
+        run.trail?.writtenAt === null
+          ? nextRecord(run, { status: 'queued', reason: 'handed to the gateway' })
+          : nextRecord(run, { status: 'sent' }),
+      );
+    }
+  }
+
+  function noteProgress(run: Run): void {
+    unrecorded.add(run);
+    timer ??= setTimeout(recordProgress, progressEveryMs);
   }
 
   function observe(run: Run, outcome: Outcome): void {

@@ -4,8 +4,8 @@
  */
 import { DelayedError, UnrecoverableError } from 'bullmq';
 import type { RedisOutbound } from '../queues/outbound.ts';
-import type { BridgeScripts } from '../src/bridge/scripts.ts';
 import type { Keys } from '../src/bridge/keys.ts';
+import type { BridgeScripts } from '../src/bridge/scripts.ts';
 import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
 import type { Command, Status } from '../src/command.ts';
 import { DownlinkError } from '../src/errors.ts';
@@ -116,7 +116,8 @@ function ambiguous(
   const sentence = ambiguousSentences[outcome.reason];
   const code = outcome.reason.toUpperCase().replace('-', '_');
   const mayRepeat = spec?.repeatable === true || command.onAmbiguous === 'resend';
-  if (!mayRepeat) return end('unknown', `${sentence}; sending it again could repeat its effect`, code);
+  if (!mayRepeat)
+    return end('unknown', `${sentence}; sending it again could repeat its effect`, code);
   if (attempt >= command.attempts) {
     return end('unknown', `${sentence}, on attempt ${attempt} of ${command.attempts}`, code);
   }
@@ -159,6 +160,7 @@ export function createSettle(deps: SettleDeps): Settle {
   const { bridge, recorder, parking, metrics, now } = deps;
 
   return async function settle(run, outcome) {
+    run.settling = true;
     noteOutcome(run, outcome);
     const verdict = judge(outcome, {
       command: run.command,
@@ -193,9 +195,7 @@ export function createSettle(deps: SettleDeps): Settle {
 
   async function recordEnd(run: Run, verdict: Extract<Verdict, { kind: 'end' }>): Promise<void> {
     const { status, reason, code, result } = verdict;
-    await recorder.record(
-      nextRecord(run, { status, reason, code, result, settledAt: now() }),
-    );
+    await recorder.record(nextRecord(run, { status, reason, code, result, settledAt: now() }));
   }
 
   async function releaseAndWake(run: Run, mode: 'final' | 'rest' | 'unwritten'): Promise<void> {

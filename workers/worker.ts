@@ -1,7 +1,6 @@
 /** The worker process without its surroundings: consumers of the outbound queue and the duties beside them. */
 import { Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
-import type { Outcome } from '../src/outcome.ts';
 import type { OutboundJob } from '../queues/job.ts';
 import { keepCompleted, keepFailed } from '../queues/job.ts';
 import type { RedisOutbound } from '../queues/outbound.ts';
@@ -13,6 +12,7 @@ import { createRedisWatch } from '../src/connections/redis-watch.ts';
 import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
+import type { Outcome } from '../src/outcome.ts';
 import type { Devices, Ledger, Reports } from '../src/store/contract.ts';
 import { createForeignEnds } from './foreign-ends.ts';
 import { createGuard } from './guard.ts';
@@ -26,6 +26,7 @@ import { createSend } from './send.ts';
 import { backoffOf, createSettle, settledBy } from './settle.ts';
 import { createSettlements } from './settlements.ts';
 import { createUplinkWriter } from './uplink-writer.ts';
+import { createWindow } from './window.ts';
 
 export type WorkerDeps = {
   workerId: string;
@@ -55,6 +56,8 @@ const settings = {
   drainDelay: 5,
 } as const;
 
+/** Jobs of one shard that are on their way to their device at once. */
+const windowSize = 64;
 const reapLedgerOnlyEveryMs = 1_000;
 const reapEveryMs = 10 * 60_000;
 const reapFirstMs = 2_000;
@@ -64,6 +67,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
   const now = deps.now ?? Date.now;
   const redis = withBridgeScripts(deps.redis);
   const closing = new AbortController();
+  const consumers: Worker<OutboundJob>[] = [];
 
   const recorder = createRecorder({ ledger, redis, keys, log, closing: closing.signal });
   const { untilDone } = recorder;
@@ -89,7 +93,16 @@ export function createOutboundWorker(deps: WorkerDeps) {
     log,
     now,
   });
-  const send = createSend({ bridge, recorder, metrics, now });
+  const window = createWindow({
+    size: Math.min(windowSize, concurrency),
+    max: concurrency,
+    shardOf: keys.shardOf,
+    setConcurrency: (shard, jobs) => {
+      const consumer = consumers[shard];
+      if (consumer) consumer.concurrency = jobs;
+    },
+  });
+  const send = createSend({ bridge, recorder, metrics, window, now });
   const settle = createSettle({
     bridge,
     scripts: redis,
@@ -101,7 +114,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
     log,
     now,
   });
-  const process = createOutboundProcessor({ guard, send, settle, log });
+  const process = createOutboundProcessor({ guard, send, settle, window, log });
 
   const outcomes = createOutcomes({
     redis,
@@ -151,14 +164,13 @@ export function createOutboundWorker(deps: WorkerDeps) {
   });
 
   const foreignEnds = createForeignEnds({ recorder, log, now });
-  const consumers: Worker<OutboundJob>[] = [];
 
   function consume(shard: number): Worker<OutboundJob> {
     const worker = new Worker<OutboundJob>(keys.queueName(shard), process, {
       ...settings,
       connection: deps.blocking(`outbound:${shard}`),
       prefix: keys.queuePrefix(shard),
-      concurrency,
+      concurrency: Math.min(windowSize, concurrency),
       removeOnComplete: keepCompleted,
       removeOnFail: keepFailed,
       settings: { backoffStrategy: (_made, _type, error) => backoffOf(error) },

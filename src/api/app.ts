@@ -1,4 +1,5 @@
 /** The HTTP API as a Fastify instance that does not listen yet. */
+import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import helmet from '@fastify/helmet';
@@ -8,21 +9,24 @@ import {
   type FastifyInstance,
   type FastifyPluginAsync,
   fastify,
+  LogController,
 } from 'fastify';
 import type { Accept } from '../../queues/accept.ts';
 import type { Outbound } from '../../queues/contract.ts';
 import type { Keys } from '../bridge/keys.ts';
 import { DownlinkError } from '../errors.ts';
 import type { Log } from '../log/log.ts';
+import type { Metrics } from '../metrics/metrics.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { Devices, Ledger } from '../store/contract.ts';
+import type { DeviceLookup } from '../store/device-lookup.ts';
 import { type ApiKey, guardRoutes } from './auth.ts';
 import { createCancel } from './cancel.ts';
 import { commandRoutes } from './commands.ts';
 import { deviceRoutes, type PresenceReading } from './devices.ts';
-import { serveDocs } from './docs.ts';
+import { describeRoutes, serveDocs } from './docs.ts';
 import { createFailures, type Failures } from './failures.ts';
-import { createReadiness, healthRoutes, type MetricsSource, type Readiness } from './health.ts';
+import { createReadiness, healthRoutes, type Readiness } from './health.ts';
 import { createLookup } from './lookup.ts';
 import { sendProblem } from './problem.ts';
 import { protocolRoutes } from './protocols.ts';
@@ -33,16 +37,17 @@ import type { Waits } from './waits.ts';
 export type ApiDeps = {
   /** This process, as workers address it. */
   apiId: string;
-  version: string;
   accept: Accept;
   ledger: Pick<Ledger, 'find' | 'write' | 'list'>;
   devices: Pick<Devices, 'find' | 'list' | 'register'>;
+  /** What accept asks; it is told of registrations at once. */
+  deviceLookup: Pick<DeviceLookup, 'put'>;
   presence: PresenceReading;
   outbound: Pick<Outbound, 'find' | 'take' | 'enqueue' | 'counts'>;
   protocols: readonly Protocol[];
   keys: Keys;
   waits: Waits;
-  metrics: MetricsSource;
+  metrics: Pick<Metrics, 'registry' | 'httpRequestDuration'>;
   log: Log;
   apiKeys: readonly ApiKey[];
   /** Bull Board, mounted at /admin/queues. */
@@ -65,14 +70,14 @@ const API_KEYS_COUNTED = 10_000;
 const requestIdPattern = /^[\w.:-]{1,64}$/;
 
 export function createApi(deps: ApiDeps): FastifyInstance {
-  const { log, ledger, outbound, keys, board, version } = deps;
+  const { log, ledger, outbound, keys, board, metrics } = deps;
   const failures = deps.failures ?? createFailures();
   const isReady = deps.isReady ?? createReadiness({ ledger, outbound });
 
   const app: FastifyInstance = fastify({
     loggerInstance: log as FastifyBaseLogger,
     childLoggerFactory: (logger) => logger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     genReqId: requestIdOf,
     requestIdHeader: false,
     bodyLimit: BODY_LIMIT_BYTES,
@@ -86,7 +91,7 @@ export function createApi(deps: ApiDeps): FastifyInstance {
   app.setValidatorCompiler(compileValidator);
   // Answers are built in one place already; their schemas are for the reader.
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
-  app.removeContentTypeParser('text/plain');
+  readOnlyJson(app);
   app.decorateRequest('apiKey', '');
   app.setErrorHandler((error, request, reply) =>
     sendProblem(request, reply, error, BODY_LIMIT_BYTES),
@@ -95,18 +100,32 @@ export function createApi(deps: ApiDeps): FastifyInstance {
     sendProblem(request, reply, nothingHere(request.method, request.url), BODY_LIMIT_BYTES),
   );
   app.addHook('onRequest', async (request, reply) => {
-    reply.header('x-request-id', request.id);
+    reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff');
   });
-  app.register(helmet, {
-    // Whoever terminates TLS speaks for it; over plain HTTP these two would break the pages.
-    contentSecurityPolicy: { directives: { 'upgrade-insecure-requests': null } },
-    strictTransportSecurity: false,
+  app.addHook('onResponse', async (request, reply) => {
+    const labels = {
+      route: request.routeOptions.url ?? 'none',
+      method: request.method,
+      status: reply.statusCode,
+    };
+    metrics.httpRequestDuration.observe(labels, reply.elapsedTime / 1_000);
   });
-  serveDocs(app, { version });
-  app.register(async (open) => healthRoutes(open, { isReady, metrics: deps.metrics }));
-  app.register(board, { prefix: '/admin/queues' });
+  describeRoutes(app);
+  app.register(async (open) => healthRoutes(open, { isReady, registry: metrics.registry }));
+  app.register(pages);
   app.register(guarded, { prefix: '/v1' });
   return app;
+
+  /** What a browser shows. JSON needs none of these headers, and they cost a busy route dearly. */
+  async function pages(scope: FastifyInstance): Promise<void> {
+    await scope.register(helmet, {
+      // Whoever terminates TLS speaks for it; over plain HTTP these two would break the pages.
+      contentSecurityPolicy: { directives: { 'upgrade-insecure-requests': null } },
+      strictTransportSecurity: false,
+    });
+    serveDocs(scope);
+    scope.register(board, { prefix: '/admin/queues' });
+  }
 
   async function guarded(v1: FastifyInstance): Promise<void> {
     guardRoutes(v1, { apiKeys: deps.apiKeys, failures });
@@ -130,6 +149,16 @@ export function createApi(deps: ApiDeps): FastifyInstance {
     protocolRoutes(v1, deps);
     statsRoutes(v1, deps);
   }
+}
+
+/** Bodies are JSON in UTF-8, and none may reach for a prototype. */
+function readOnlyJson(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    if (isUtf8(body as Buffer)) parse(request, body.toString(), done);
+    else done(new DownlinkError('INVALID_JSON', 'the body is not UTF-8: encode it so'));
+  });
 }
 
 /** The caller's own id where it is harmless in a log, else a new one. */

@@ -5,6 +5,7 @@ import { readDeviceId } from '../../queues/accept-check.ts';
 import { DownlinkError } from '../errors.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { Device, Devices } from '../store/contract.ts';
+import type { DeviceLookup } from '../store/device-lookup.ts';
 import { type DeviceJson, deviceJson } from './representation.ts';
 import {
   commonProblems,
@@ -25,6 +26,7 @@ export type PresenceReading = {
 
 export type DeviceRoutes = {
   devices: Pick<Devices, 'find' | 'list' | 'register'>;
+  deviceLookup: Pick<DeviceLookup, 'put'>;
   presence: PresenceReading;
   protocols: readonly Protocol[];
 };
@@ -34,7 +36,7 @@ const DEFAULT_LIMIT = 50;
 const MAX_ROUNDS = 10;
 
 export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
-  const { devices, presence, protocols } = deps;
+  const { devices, deviceLookup, presence, protocols } = deps;
 
   app.get<{ Querystring: Static<typeof DeviceQuery> }>(
     '/devices',
@@ -112,7 +114,10 @@ export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
     ]);
     const present = session.status === 'fulfilled' ? session.value : 'unknown';
     const device = row.status === 'fulfilled' ? row.value : null;
-    if (device) return deviceJson(device, present);
+    if (device) {
+      deviceLookup.put(device);
+      return deviceJson(device, present);
+    }
     // Connected, though the ledger has not seen it yet or is away.
     if (present !== null && present !== 'unknown') {
       return deviceJson(unseen(deviceId, present.protocol), present);

@@ -3,14 +3,17 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
 
-/** Call it before the routes are added. */
-export function serveDocs(app: FastifyInstance, { version }: { version: string }): void {
+/** Of the HTTP contract, not of the package. */
+const API_VERSION = '1.0.0';
+
+/** Collects what routes say of themselves. Call it before they are added. */
+export function describeRoutes(app: FastifyInstance): void {
   app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
       info: {
         title: 'downlink',
-        version,
+        version: API_VERSION,
         description:
           'Durable commands to devices on plain TCP. A command is stored before it is confirmed; the device’s own answer decides how it ended. Errors are problem+json with a stable `code`.',
       },
@@ -29,5 +32,9 @@ export function serveDocs(app: FastifyInstance, { version }: { version: string }
       ],
     },
   });
+}
+
+/** Serves the document and its pages. */
+export function serveDocs(app: FastifyInstance): void {
   app.register(swaggerUi, { routePrefix: '/docs' });
 }

@@ -3,9 +3,8 @@ import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import { bounded } from '../../queues/bounded.ts';
 import type { Outbound } from '../../queues/contract.ts';
+import type { Registry } from '../metrics/metrics.ts';
 import type { Ledger } from '../store/contract.ts';
-
-export type MetricsSource = { contentType: string; metrics(): Promise<string> };
 
 export type Readiness = () => Promise<boolean>;
 
@@ -54,7 +53,7 @@ const Ready = Type.Object(
 
 export function healthRoutes(
   app: FastifyInstance,
-  { isReady, metrics }: { isReady: Readiness; metrics: MetricsSource },
+  { isReady, registry }: { isReady: Readiness; registry: Registry },
 ): void {
   app.get(
     '/health/live',
@@ -108,8 +107,8 @@ export function healthRoutes(
       },
     },
     async (_request, reply) => {
-      reply.header('content-type', metrics.contentType);
-      return metrics.metrics();
+      reply.header('content-type', registry.contentType);
+      return registry.metrics();
     },
   );
 }

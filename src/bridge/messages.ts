@@ -189,9 +189,7 @@ export function encodeBatches(from: string, messages: readonly object[]): string
   let bytes = 0;
   const close = () => {
     if (items.length === 0) return;
-    batches.push(
-      `{"v":${bridgeVersion},"from":${JSON.stringify(from)},"m":[${items.join(',')}]}`,
-    );
+    batches.push(`{"v":${bridgeVersion},"from":${JSON.stringify(from)},"m":[${items.join(',')}]}`);
     items = [];
     bytes = 0;
   };

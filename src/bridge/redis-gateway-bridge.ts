@@ -1,7 +1,7 @@
 /** The gateway's end of the bridge on Redis: lease, presence, receipts, streams. */
 import type { Redis } from 'ioredis';
-import type { Log } from '../log/log.ts';
 import { messageOf } from '../errors.ts';
+import type { Log } from '../log/log.ts';
 import type { Outcome } from '../outcome.ts';
 import type { GatewayBridge, GatewayHandlers, Report } from './gateway-bridge.ts';
 import type { Keys } from './keys.ts';
@@ -80,7 +80,11 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     const load = handlers?.load() ?? { connections: 0, sessions: 0 };
     const [seconds, micros] = await redis.time();
     const at = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
-    await redis.hset(keys.gateways(), gatewayId, JSON.stringify({ at, leaseMs, draining, ...load }));
+    await redis.hset(
+      keys.gateways(),
+      gatewayId,
+      JSON.stringify({ at, leaseMs, draining, ...load }),
+    );
     const lapsed = leaseUntil !== 0 && asked > leaseUntil;
     leaseUntil = asked + leaseMs;
     outbox.send(keys.eventsChannel(), { t: 'gateway', gatewayId, leaseMs, draining, ...load });
@@ -199,7 +203,10 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
       leaseUntil = 0;
       for (const entry of unsettled.values()) {
         await toStream(entry, false).catch((error) => {
-          log.error({ commandId: entry.delivery.id, error: messageOf(error) }, 'outcome not stored');
+          log.error(
+            { commandId: entry.delivery.id, error: messageOf(error) },
+            'outcome not stored',
+          );
         });
       }
       subscriber.off('message', onMessage);

@@ -102,7 +102,11 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     }
     if (readable.length > 0) await deps.handle(readable);
     const ids = entries.map(([id]) => id);
-    await redis.multi().xack(stream, group, ...ids).xdel(stream, ...ids).exec();
+    await redis
+      .multi()
+      .xack(stream, group, ...ids)
+      .xdel(stream, ...ids)
+      .exec();
   }
 
   return {

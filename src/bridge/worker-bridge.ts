@@ -253,7 +253,8 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       if (kind === 'kept') {
         const streamed = parseStreamedOutcome(gatewayId!);
         // What an older attempt came to without an answer has been judged before.
-        const stale = streamed && streamed.attempt < attempt && streamed.outcome.kind === 'ambiguous';
+        const stale =
+          streamed && streamed.attempt < attempt && streamed.outcome.kind === 'ambiguous';
         if (streamed && !stale) return { kind: 'kept', streamed };
         log.warn({ commandId: id, stale }, 'kept outcome dropped');
         await redis.del(keys.keptOutcome(deviceId, id));

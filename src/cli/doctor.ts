@@ -55,7 +55,11 @@ async function lookAtRedis(url: string, source: string, note: Note): Promise<voi
     note(recent, 'Redis', `${version} (${source})${recent ? '' : '; 6.2 or later is needed'}`);
     const policy = value('maxmemory_policy');
     const kept = policy === 'noeviction';
-    note(kept, 'Redis memory', `${policy}${kept ? '' : '; set maxmemory-policy noeviction: the queue may lose commands'}`);
+    note(
+      kept,
+      'Redis memory',
+      `${policy}${kept ? '' : '; set maxmemory-policy noeviction: the queue may lose commands'}`,
+    );
     const aof = value('aof_enabled') === '1';
     note(aof, 'Redis AOF', aof ? 'on' : 'off; set appendonly yes: a restart loses the queue');
   } catch (error) {
@@ -74,7 +78,13 @@ async function lookAtPostgres(url: string, source: string, note: Note): Promise<
     const { pending } = await migrationStatus({ url });
     const ready = pending.length === 0 || source !== 'url';
     const advice = 'not applied; run "downlink db migrate"';
-    note(ready, 'migrations', pending.length === 0 ? 'all applied' : `${pending.length} ${source === 'url' ? advice : 'to apply at the first start'}`);
+    note(
+      ready,
+      'migrations',
+      pending.length === 0
+        ? 'all applied'
+        : `${pending.length} ${source === 'url' ? advice : 'to apply at the first start'}`,
+    );
   } catch (error) {
     note(false, 'PostgreSQL', `${url}: ${messageOf(error)}; check DATABASE_URL`);
   } finally {

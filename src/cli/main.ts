@@ -16,7 +16,9 @@ program
   .command('start')
   .description('start one role, or one of each under a supervisor')
   .addOption(
-    new Option('--role <role>', 'which role').choices(['all', 'gateway', 'worker', 'api']).default('all'),
+    new Option('--role <role>', 'which role')
+      .choices(['all', 'gateway', 'worker', 'api'])
+      .default('all'),
   )
   .option('--data <dir>', 'where private stores keep their data (role all)', '.downlink')
   .action(async ({ role, data }) => {
@@ -78,8 +80,6 @@ frame
     const { encodeFrame } = await import('./frame.ts');
     print(encodeFrame({ protocol, deviceId: device, command, params, msgId }));
   });
-
-addDemoCommands();
 
 try {
   await program.parseAsync();

@@ -20,11 +20,11 @@ export async function start({ role, dataDir }: StartOptions): Promise<void> {
   // Imported when asked for: a process loads its own role and no other.
   switch (role) {
     case 'gateway':
-      return (await import('../gateway/main.ts')).startGateway({ config });
+      return (await import('../gateway/main.ts')).runGateway({ config });
     case 'worker':
-      return (await import('../../workers/main.ts')).startWorker({ config });
+      return (await import('../../workers/main.ts')).runWorker({ config });
     case 'api':
-      return (await import('../api/main.ts')).startApi({ config });
+      return (await import('../api/main.ts')).runApi({ config });
     case 'all':
       return startAll(config, dataDir);
   }
@@ -67,8 +67,7 @@ async function startAll(config: Config, dataDir: string): Promise<void> {
   }
 
   async function keepRunning(role: (typeof roles)[number]): Promise<() => Promise<void>> {
-    const launch = () =>
-      startRole({ role, env, onLog: (text) => void process.stderr.write(text) });
+    const launch = () => startRole({ role, env, onLog: (text) => void process.stderr.write(text) });
     let current = await launch();
     process.stdout.write(`${JSON.stringify(current.ready)}\n`);
     void (async () => {

@@ -1,6 +1,7 @@
 /** Tells an outage, which passes, from an answer, which does not. */
 
-const transientReplies = /^(LOADING|READONLY|BUSY|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|MISCONF|OOM)/;
+const transientReplies =
+  /^(LOADING|READONLY|BUSY|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|MISCONF|OOM)/;
 const connectionMessages =
   /connection is (closed|in closing)|isn't writeable|max retries per request|socket timeout|command timed out|connection (terminated|ended)/i;
 const connectionCodes = /^E(CONN|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|AI_AGAIN)/;

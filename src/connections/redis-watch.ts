@@ -19,7 +19,11 @@ const lookEveryMs = 2_000;
 /** The server tells its uptime in whole seconds. */
 const uptimeGrainMs = 1_000;
 
-export function createRedisWatch({ redis, onReplaced, now = Date.now }: RedisWatchDeps): RedisWatch {
+export function createRedisWatch({
+  redis,
+  onReplaced,
+  now = Date.now,
+}: RedisWatchDeps): RedisWatch {
   let runId = '';
   let known: Promise<number> | undefined;
   let timer: NodeJS.Timeout | undefined;

@@ -48,6 +48,7 @@ export function connectRedis({ url, purpose, name, onError }: RedisConnection): 
   });
   // Without a listener every refused connection would print a warning of its own.
   client.on('error', (error: Error) => onError?.(error));
+  batchWrites(client);
   if (purpose === 'commands') {
     // Commands given before the first connection wait for it (two attempts at most); later ones,
     // given while Redis is away, are refused at once.
@@ -56,6 +57,22 @@ export function connectRedis({ url, purpose, name, onError }: RedisConnection): 
     });
   }
   return client;
+}
+
+/**
+ * The commands of one event-loop turn go to the socket as one write. ioredis writes each by itself, which
+ * costs a system call a command; its own auto-pipelining keeps only one batch under way at a time.
+ */
+function batchWrites(client: Redis): void {
+  const send = client.sendCommand.bind(client);
+  client.sendCommand = (...args: Parameters<Redis['sendCommand']>) => {
+    const { stream } = client;
+    if (stream?.writableCorked === 0) {
+      stream.cork();
+      setImmediate(() => stream.uncork());
+    }
+    return send(...args);
+  };
 }
 
 /** 50 ms, growing to 2 s; the jitter keeps many processes from coming back in one moment. */

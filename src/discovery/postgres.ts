@@ -1,7 +1,7 @@
 /** Finds or starts PostgreSQL. */
-import { access, chown, mkdir, mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { createHash } from 'node:crypto';
+import { access, chown, mkdtemp, rm, rmdir } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connectPostgres } from '../connections/postgres.ts';
 import { DownlinkError, messageOf } from '../errors.ts';
@@ -16,12 +16,14 @@ import {
   run,
 } from './machine.ts';
 import { unpackPostgres } from './postgres-package.ts';
-import { startPrivateServer } from './private-server.ts';
+import { serverFolder, startPrivateServer } from './private-server.ts';
 import type { Found, Search } from './search.ts';
 
 const VERSION_TIMEOUT_MS = 10_000;
 const INITDB_TIMEOUT_MS = 60_000;
 const POLL_MS = 50;
+/** For data that the account could not reach where they were wanted. */
+const SYSTEM_DATA = '/var/lib/downlink';
 /** Many processes with a pool each, on one machine. */
 const MAX_CONNECTIONS = 300;
 
@@ -76,11 +78,7 @@ async function onMachine({ env }: Search, account: Account | undefined): Promise
 
 async function startPostgres(programs: string, search: Search, account: Account | undefined) {
   const { dataDir, durable } = search;
-  const folder = dataDir
-    ? join(dataDir, 'postgres')
-    : await mkdtemp(join(tmpdir(), 'downlink-pg-'));
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  if (account) await chown(folder, account.uid, account.gid);
+  const folder = await enterableFolder(search, account);
   const data = join(folder, 'data');
   await initialise(programs, data, folder, search, account);
   const port = await findFreePort();
@@ -92,7 +90,8 @@ async function startPostgres(programs: string, search: Search, account: Account 
       ['-D', data, '-p', String(port)],
       ['-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories='],
       ['-c', `max_connections=${MAX_CONNECTIONS}`, '-c', 'log_checkpoints=off'],
-      durable ? [] : ['-c', 'fsync=off', '-c', 'synchronous_commit=off'],
+      // What is committed still outlives a killed server, though not a power loss.
+      durable ? [] : ['-c', 'fsync=off', '-c', 'full_page_writes=off'],
     ].flat(),
     folder,
     temporary: dataDir === undefined,
@@ -104,18 +103,54 @@ async function startPostgres(programs: string, search: Search, account: Account 
   return { url, server };
 }
 
+/** The folder for the server's data; another one where its account cannot pass, as below /root. */
+async function enterableFolder(search: Search, account: Account | undefined): Promise<string> {
+  const { dataDir, announce } = search;
+  const folder = await serverFolder('postgres', dataDir);
+  if (!account) return folder;
+  await chown(folder, account.uid, account.gid);
+  if (await canEnter(folder, account)) return folder;
+  if (await hasCluster(folder)) {
+    throw new DownlinkError(
+      'DISCOVERY_FAILED',
+      `${account.name} cannot enter ${folder}, where the data of postgresql lie; open the folders above it to that account (chmod o+x)`,
+    );
+  }
+  await rmdir(folder);
+  const other =
+    dataDir === undefined
+      ? await mkdtemp('/tmp/downlink-postgres-')
+      : await serverFolder('postgres', join(SYSTEM_DATA, nameOf(dataDir)));
+  await chown(other, account.uid, account.gid);
+  announce(`${account.name} cannot enter ${folder}: the data of postgresql lie in ${other}`);
+  return other;
+}
+
+async function canEnter(folder: string, account: Account): Promise<boolean> {
+  const args = ['-c', 'cd "$1"', 'sh', folder];
+  return (await run('/bin/sh', args, { timeoutMs: VERSION_TIMEOUT_MS, account })).ok;
+}
+
+async function hasCluster(folder: string): Promise<boolean> {
+  return access(join(folder, 'data/PG_VERSION')).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** The same data folder finds its data again, and no other does. */
+function nameOf(dataDir: string): string {
+  return createHash('sha256').update(resolve(dataDir)).digest('hex').slice(0, 12);
+}
+
 async function initialise(
   programs: string,
   data: string,
   folder: string,
-  { durable }: Search,
+  { durable, dataDir }: Search,
   account: Account | undefined,
 ): Promise<void> {
-  const exists = await access(join(data, 'PG_VERSION')).then(
-    () => true,
-    () => false,
-  );
-  if (exists) return;
+  if (await hasCluster(folder)) return;
   const args = ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C'];
   const made = await run(join(programs, 'initdb'), durable ? args : [...args, '--no-sync'], {
     timeoutMs: INITDB_TIMEOUT_MS,
@@ -123,8 +158,12 @@ async function initialise(
     account,
   });
   if (made.ok) return;
+  await rm(dataDir === undefined ? folder : data, { recursive: true, force: true });
   const where = account ? ` as ${account.name} (it must be able to enter ${dirname(folder)})` : '';
-  throw new DownlinkError('DISCOVERY_FAILED', `initdb failed${where}: ${made.output.slice(-800)}`);
+  throw new DownlinkError(
+    'DISCOVERY_FAILED',
+    `initdb failed${where}: ${made.output.split('\n').slice(-2).join(' ')}`,
+  );
 }
 
 async function answers(url: string, signal: AbortSignal): Promise<void> {

@@ -1,6 +1,7 @@
 /** One server process of our own: started, killed and started again on the same port and data. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { open, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DownlinkError, messageOf } from '../errors.ts';
@@ -118,7 +119,12 @@ export async function startPrivateServer(deps: PrivateServerDeps): Promise<Priva
     if (temporary) await rm(folder, { recursive: true, force: true, maxRetries: 5 });
   }
 
-  await start();
+  try {
+    await start();
+  } catch (error) {
+    await end();
+    throw error;
+  }
   return {
     get pid() {
       return child?.pid;
@@ -130,6 +136,16 @@ export async function startPrivateServer(deps: PrivateServerDeps): Promise<Priva
       return stopped;
     },
   };
+}
+
+/** The server's own folder below the data folder, or a new temporary one. */
+export async function serverFolder(name: string, dataDir: string | undefined): Promise<string> {
+  if (dataDir === undefined) return mkdtemp(join(tmpdir(), `downlink-${name}-`));
+  const folder = join(dataDir, name);
+  // The account a server runs as must be able to pass through the data folder to its own.
+  await mkdir(dataDir, { recursive: true, mode: 0o755 });
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  return folder;
 }
 
 /** Redis does not lock its folder: two servers on one append-only file would ruin it. */

@@ -1,12 +1,9 @@
 /** Finds or starts Redis. */
-import { mkdir, mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { closeRedis, connectRedis } from '../connections/redis.ts';
 import { DownlinkError, messageOf } from '../errors.ts';
 import { findFreePort } from './free-port.ts';
 import { type Env, findProgram, programFolders, run } from './machine.ts';
-import { type PrivateServer, startPrivateServer } from './private-server.ts';
+import { type PrivateServer, serverFolder, startPrivateServer } from './private-server.ts';
 import { unpackRedis } from './redis-packages.ts';
 import type { Found, Search } from './search.ts';
 
@@ -54,10 +51,7 @@ async function onMachine({ env }: Search): Promise<Binary> {
 }
 
 async function startRedis({ program, env = {} }: Binary, { dataDir }: Search) {
-  const folder = dataDir
-    ? join(dataDir, 'redis')
-    : await mkdtemp(join(tmpdir(), 'downlink-redis-'));
-  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const folder = await serverFolder('redis', dataDir);
   const port = await findFreePort();
   const url = `redis://127.0.0.1:${port}`;
   const server: PrivateServer = await startPrivateServer({

@@ -249,6 +249,7 @@ export class Connection implements TimerTarget {
     }
     this.#heardAt = clock.ticks();
     this.#host.message(this, message);
+    if (!this.#closed) this.#checkBy(this.#aliveUntil());
   }
 
   #dropped(bytes: number, reason: GarbageReason): void {

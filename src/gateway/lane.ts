@@ -14,7 +14,7 @@ import type { CommandSpec, Message, Protocol } from '../protocols/protocol.ts';
 import type { Clock } from './clock.ts';
 import { Timer, type TimerTarget, type TimerWheel } from './timer-wheel.ts';
 
-export const maxWaiting = 4;
+const maxWaiting = 4;
 /** Stops do not wait for answers, so this alone bounds those in flight. */
 const maxUrgentInFlight = 64;
 /** The priority of a stop, which waits only for the gap. */

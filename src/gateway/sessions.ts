@@ -94,20 +94,18 @@ export function createSessions(deps: SessionsDeps): Sessions {
       close(other, 'taken-over');
     }
     byDevice.set(deviceId, session);
-    announce(session, 'session.opened', {
-      ...connection.modem,
-      gatewayId: bridge.gatewayId,
-      epoch,
-    });
+    announce(session, 'session.opened', 'state', { gatewayId: bridge.gatewayId, epoch });
+    // Plain text names no device: what the modem said is a fact of all that speak through it.
+    if (connection.modem) announce(session, 'modem', 'heartbeat', connection.modem);
   }
 
-  function announce(session: Session, name: string, fields: Fields): void {
+  function announce(session: Session, name: string, weight: ReportWeight, fields: Fields): void {
     const { deviceId, protocol } = session;
     uplink.report({
       deviceId,
       protocol: protocol.name,
       name,
-      weight: 'state',
+      weight,
       at: clock.now(),
       msgId: 0,
       fields,

@@ -234,7 +234,8 @@ export function createBkvBehaviour({ charging, now }: BkvDeps): Behaviour {
     const chargedMin = minutesSince(port.startedAt);
     const holeStatus = statusHex(why === 'ordered' ? endStatus : idleStatus);
     const businessNo = hex16(port.businessNo);
-    if (name === 'fee.end') return up(device, name, 0, { kv: feeEnd(port, holeStatus, chargedMin) });
+    if (name === 'fee.end')
+      return up(device, name, 0, { kv: feeEnd(port, holeStatus, chargedMin) });
     const end = {
       socketNo: port.socket,
       socketFwVersion: firmware,

@@ -68,7 +68,8 @@ export function createCharging({ wheel, stats, now }: ChargingDeps): Charging {
       device.settlements.shift();
       device.settlementSent = null;
       stats.settlementsAcked += 1;
-      if (device.settlements.length > 0) wheel.after(device.knobs.settlementMs, () => settle(device));
+      if (device.settlements.length > 0)
+        wheel.after(device.knobs.settlementMs, () => settle(device));
       return true;
     },
   };

@@ -116,6 +116,7 @@ export function createFleet(options: FleetOptions): Fleet {
   const waiting: Link[] = [];
   let connections = 0;
   let allIn: (() => void) | null = null;
+  let startTimer: NodeJS.Timeout | undefined;
 
   build();
   stats.devices = devices.size;
@@ -206,13 +207,13 @@ export function createFleet(options: FleetOptions): Fleet {
       if (devices.size === 0) return;
       const { startTimeoutMs = defaultStartTimeoutMs } = options;
       const everyone = new Promise<void>((resolve, reject) => {
-        const timer = setTimeout(() => {
+        startTimer = setTimeout(() => {
           const missing = devices.size - stats.loggedIn;
           const text = `${missing} of ${devices.size} simulated devices were not logged in within ${startTimeoutMs} ms`;
           reject(new DownlinkError('TIMEOUT', text));
         }, startTimeoutMs);
         allIn = () => {
-          clearTimeout(timer);
+          clearTimeout(startTimer);
           resolve();
         };
       });
@@ -221,6 +222,7 @@ export function createFleet(options: FleetOptions): Fleet {
     },
     async stop() {
       running = false;
+      clearTimeout(startTimer);
       waiting.length = 0;
       for (const link of links) link.close();
       wheel.stop();
@@ -249,7 +251,10 @@ function createPacer(waiting: Link[], perSecond: number, everyMs: number): () =>
   return () => {
     const at = performance.now();
     // what was not used is not saved up, but for one tick's worth
-    credit = Math.min(credit + ((at - last) * perSecond) / 1000, Math.max(1, (perSecond * everyMs * 2) / 1000));
+    credit = Math.min(
+      credit + ((at - last) * perSecond) / 1000,
+      Math.max(1, (perSecond * everyMs * 2) / 1000),
+    );
     last = at;
     const count = Math.min(Math.floor(credit), waiting.length);
     credit -= count;

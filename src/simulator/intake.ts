@@ -34,7 +34,8 @@ export function createIntake({ log, stats, now, isRunning }: IntakeDeps): Intake
     // a repeated frame gets the answer of the first; one that never got through is obeyed now
     const known = earlier && earlier.name === name ? earlier.reply : null;
     const fresh = known === null && fate.heard;
-    const reply = known ?? (fate.heard ? device.behaviour.obey(device, message, fate.refuse) : unheard);
+    const reply =
+      known ?? (fate.heard ? device.behaviour.obey(device, message, fate.refuse) : unheard);
     if (fresh) remember(device, msgId, { name, reply });
     else if (earlier === undefined) remember(device, msgId, null);
 

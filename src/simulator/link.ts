@@ -74,6 +74,7 @@ export function createLink(deps: LinkDeps): Link {
     drop(how) {
       if (!socket) return;
       by = how;
+      deps.onLost(link);
       const dropped = socket;
       if (how === 'reset') {
         dropped.destroy();

@@ -1,7 +1,7 @@
 /** `npm run bench -- NAME [--json] [options]`: one file a benchmark, each prints figures beside a reference of the same run. */
 import { parseArgs } from 'node:util';
-import { benchThroughput } from './throughput.ts';
 import { print, printJson } from './report.ts';
+import { benchThroughput } from './throughput.ts';
 
 const benches = {
   throughput: benchThroughput,

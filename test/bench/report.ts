@@ -26,7 +26,9 @@ export function print({ name, figures, versions, notes }: Report): void {
   const width = Math.max(...Object.keys(figures).map((key) => key.length));
   const lines = [`\n${name}`];
   for (const [key, value] of Object.entries(figures)) {
-    lines.push(`  ${key.padEnd(width)}  ${value.toLocaleString('en-US', { maximumFractionDigits: 2 })}`);
+    lines.push(
+      `  ${key.padEnd(width)}  ${value.toLocaleString('en-US', { maximumFractionDigits: 2 })}`,
+    );
   }
   for (const note of notes) lines.push(`  ${note}`);
   const all = Object.entries({ ...ownVersions(), ...versions });

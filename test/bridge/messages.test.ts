@@ -45,7 +45,8 @@ describe('bridge messages', () => {
   });
 
   it('leave prototypes alone', () => {
-    const text = '{"v":1,"from":"x","m":[{"t":"settled","id":"x","attempt":1,"__proto__":{"bad":1}}]}';
+    const text =
+      '{"v":1,"from":"x","m":[{"t":"settled","id":"x","attempt":1,"__proto__":{"bad":1}}]}';
     parseBatch('toGateway', text);
     expect(({} as { bad?: number }).bad).toBeUndefined();
   });

@@ -7,6 +7,7 @@ import {
   mkdir,
   mkdtemp,
   readdir,
+  readlink,
   rm,
   symlink,
   unlink,
@@ -160,13 +161,12 @@ describe('redis', () => {
     expect(await withRedis(redis.url, (client) => client.ping())).toBe('PONG');
   });
 
-  test('a program that does not run is named in the error', async () => {
+  test.skipIf(systemRedis)('a program that does not run is named in the error', async () => {
     const path = await tempFolder();
     const text = '#!/bin/sh\necho no such library >&2\nexit 127\n';
     for (const name of ['redis-server', 'valkey-server']) {
       await writeFile(join(path, name), text, { mode: 0o755 });
     }
-    if (systemRedis) return;
     await expect(redisFrom({ allow: ['system'], env: { PATH: path } })).rejects.toMatchObject({
       code: 'DISCOVERY_FAILED',
       message: expect.stringMatching(/redis-server does not run: no such library/),
@@ -264,6 +264,25 @@ describe('postgresql', () => {
     await server?.start();
     expect(await query(url, 'SELECT value FROM kept')).toEqual([{ value: 7 }]);
   });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    'keeps its data elsewhere, and says so, where its account cannot enter the data folder',
+    async () => {
+      const closed = await tempFolder();
+      await chmod(closed, 0o700);
+      const options = { allow: ['system', 'packages'] as const, dataDir: join(closed, 'data') };
+      const said: string[] = [];
+      const first = await postgresFrom({ ...options, announce: (text) => said.push(text) });
+      await query(first.url, 'CREATE TABLE kept AS SELECT 7 AS value');
+      await first.stop();
+      const other = /lie in (\S+)$/.exec(said.at(-1) ?? '')?.[1] ?? '';
+      cleanups.push(() => rm(dirname(other), { recursive: true, force: true }));
+      expect(other).toMatch(/^\/var\/lib\/downlink\//);
+
+      const second = await postgresFrom(options);
+      expect(await query(second.url, 'SELECT value FROM kept')).toEqual([{ value: 7 }]);
+    },
+  );
 });
 
 describe('both', () => {
@@ -288,11 +307,6 @@ describe('both', () => {
     expect(stores.redis).toMatchObject({ url: urls.redisUrl, source: 'url', server: null });
     expect(stores.postgres).toMatchObject({ url: urls.databaseUrl, source: 'url', server: null });
     await stores.stop();
-  });
-
-  test('a server on a standard port is left alone', async () => {
-    const redis = await redisFrom({ allow: ['system', 'packages'] });
-    expect(new URL(redis.url).port).not.toBe('6379');
   });
 
   test('with every way closed, the error names what to install and what to set', async () => {
@@ -354,7 +368,6 @@ function isAlive(pid: number): boolean {
 
 /** A private server's working folder is its data folder. */
 async function folderOf(pid: number): Promise<string> {
-  const { readlink } = await import('node:fs/promises');
   return readlink(`/proc/${pid}/cwd`);
 }
 

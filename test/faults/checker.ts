@@ -44,7 +44,14 @@ export type SeenFrame = {
 };
 
 /** What it wrote down when a connection ended. */
-export type SeenClose = { kind: 'close'; at: number; connection: number; by: 'device' | 'server' };
+export type SeenClose = {
+  kind: 'close';
+  at: number;
+  connection: number;
+  deviceIds: readonly string[];
+  /** `device`: in good order, after all it had to say. */
+  by: 'device' | 'reset' | 'server';
+};
 
 export type FinalRecord = {
   id: string;
@@ -111,11 +118,7 @@ export function check(evidence: Evidence, options: CheckOptions = {}): Verdict {
   const problems: string[] = [];
   const kills = evidence.faults.filter((fault) => killing.includes(fault.kind));
   const seen = evidence.log.filter((entry): entry is SeenFrame => entry.kind !== 'close');
-  const closedAt = new Map(
-    evidence.log
-      .filter((entry): entry is SeenClose => entry.kind === 'close')
-      .map((entry) => [entry.connection, entry.at]),
-  );
+  const closes = evidence.log.filter((entry): entry is SeenClose => entry.kind === 'close');
 
   const cases = casesOf(evidence, problems);
   explain(cases, seen, problems);
@@ -130,14 +133,14 @@ export function check(evidence: Evidence, options: CheckOptions = {}): Verdict {
     const { status } = one.record;
     counts[status] = (counts[status] ?? 0) + 1;
     if (status === 'unknown') unknowns.push(one.accepted.id);
-    const allowed = allowedEnds(one, { kills, closedAt, graceMs, mayEndUnwritten, mayExpire });
+    const allowed = allowedEnds(one, { kills, closes, graceMs, mayEndUnwritten, mayExpire });
     if (!allowed.has(status)) {
       problems.push(
         `${named(one)} ended as ${status}, but may only be ${[...allowed].join(' or ') || 'nothing final'}: ${story(one)}`,
       );
     }
   }
-  judgeUnknowns(cases, unknowns, inFlightAtKills, problems);
+  judgeUnknowns(cases, unknowns, inFlightAtKills, { kills, closes }, problems);
 
   return {
     ok: problems.length === 0,
@@ -180,11 +183,7 @@ function casesOf({ accepted, records }: Evidence, problems: string[]): Map<strin
 }
 
 /** Gives every frame to its command, by trail and by content, and demands that the two agree. */
-function explain(
-  cases: Map<string, Case>,
-  seen: readonly SeenFrame[],
-  problems: string[],
-): void {
+function explain(cases: Map<string, Case>, seen: readonly SeenFrame[], problems: string[]): void {
   const byWire = new Map<string, Case>();
   const byDevice = new Map<string, Case[]>();
   for (const one of cases.values()) {
@@ -274,7 +273,7 @@ function judgeWireIds(
 
 type Rules = {
   kills: readonly Fault[];
-  closedAt: ReadonlyMap<number, number>;
+  closes: readonly SeenClose[];
   graceMs: number;
   mayEndUnwritten: readonly string[];
   mayExpire: boolean;
@@ -289,8 +288,9 @@ function allowedEnds(one: Case, rules: Rules): Set<string> {
       allowed.add(status);
     }
     if (rules.mayExpire) allowed.add('expired');
-    // published, and its gateway or worker died before the bytes left: possibly written
-    if (!accepted.repeatable && pendingAtAKill(one, rules.kills)) allowed.add('unknown');
+    // published, and its gateway, worker or connection died before the bytes arrived: possibly written
+    const lostOnTheWay = pendingAtAKill(one, rules.kills) || closesSince(one, rules) > 0;
+    if (!accepted.repeatable && lostOnTheWay) allowed.add('unknown');
     return allowed;
   }
   if (accepted.ack === 'none') return allowed.add('unacknowledged');
@@ -319,16 +319,25 @@ function endOf(frame: SeenFrame): string {
 }
 
 /** The answer left the device, but what should have carried it on was dying. */
-function answerMayBeLost(frame: SeenFrame, { kills, closedAt, graceMs }: Rules): boolean {
+function answerMayBeLost(frame: SeenFrame, { kills, closes, graceMs }: Rules): boolean {
   const at = frame.answeredAt!;
-  if (kills.some((kill) => at >= kill.from - graceMs && frame.at <= kill.to)) return true;
-  const closed = closedAt.get(frame.connection);
-  return closed !== undefined && at >= closed - graceMs;
+  if (kills.some((kill) => at >= kill.from - graceMs && at <= kill.to)) return true;
+  const close = closes.find(({ connection }) => connection === frame.connection);
+  return close !== undefined && close.by !== 'device' && at >= close.at - graceMs;
 }
 
-/** Silent frames, and one try for each kill that the command lived through. */
-function attemptsSpent({ accepted, frames }: Case, { kills }: Rules): number {
-  return frames.length + kills.filter((kill) => kill.to >= accepted.acceptedAt).length;
+/** Silent frames, and one try for each kill and lost connection that the command lived through. */
+function attemptsSpent(one: Case, rules: Rules): number {
+  const { accepted, frames } = one;
+  const kills = rules.kills.filter((kill) => kill.to >= accepted.acceptedAt).length;
+  return frames.length + kills + closesSince(one, rules);
+}
+
+/** How often its device's connection ended since it was accepted. */
+function closesSince({ accepted }: Case, { closes }: Pick<Rules, 'closes'>): number {
+  const { deviceId, acceptedAt } = accepted;
+  return closes.filter(({ at, deviceIds }) => at >= acceptedAt && deviceIds.includes(deviceId))
+    .length;
 }
 
 /** Accepted before a kill was over: its delivery can have been under way. */
@@ -357,6 +366,7 @@ function judgeUnknowns(
   cases: Map<string, Case>,
   unknowns: readonly string[],
   inFlightAtKills: number,
+  { kills, closes }: Pick<Rules, 'kills' | 'closes'>,
   problems: string[],
 ): void {
   let atKills = 0;
@@ -366,7 +376,10 @@ function judgeUnknowns(
     if (one.frames.length === 0) {
       const { deviceId } = one.accepted;
       neverArrived.set(deviceId, (neverArrived.get(deviceId) ?? 0) + 1);
-    } else if (one.frames.some((frame) => frame.answeredAt !== null)) {
+    } else if (
+      one.frames.some((frame) => frame.answeredAt !== null) &&
+      closesSince(one, { closes }) === 0
+    ) {
       atKills += 1;
     }
   }
@@ -376,9 +389,10 @@ function judgeUnknowns(
     );
   }
   for (const [deviceId, count] of neverArrived) {
-    if (count <= laneLimit) continue;
+    const losses = kills.length + closes.filter((one) => one.deviceIds.includes(deviceId)).length;
+    if (count <= laneLimit * losses) continue;
     problems.push(
-      `${count} commands of device ${deviceId} ended as unknown without reaching it; its lane holds ${laneLimit}`,
+      `${count} commands of device ${deviceId} ended as unknown without reaching it; its lane held at most ${laneLimit} at each of ${losses} losses`,
     );
   }
 }

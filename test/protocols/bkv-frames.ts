@@ -1,8 +1,8 @@
 /** The vendor's BKV frames, and what each is called in our table. */
 import { expect } from 'vitest';
-import type { Decoded, Direction, Fields, Message } from '../../src/protocols/protocol.ts';
 import { bkv } from '../../src/protocols/bkv/index.ts';
 import { fromHex, toHex } from '../../src/protocols/bytes.ts';
+import type { Decoded, Direction, Fields, Message } from '../../src/protocols/protocol.ts';
 import frames from '../frames/vendor_frames.json' with { type: 'json' };
 
 export type Fixture = {
@@ -32,7 +32,8 @@ export const fixtures: readonly Fixture[] = frames
 export function bytesOf(hex: string): Uint8Array {
   const bytes = fromHex(hex);
   if (bytes === null) throw new Error(`not hex: ${hex}`);
-  return bytes;
+  // Not a Buffer, whose slice() is a view.
+  return new Uint8Array(bytes);
 }
 
 /** The hex of the one fixture whose name begins so. */
@@ -53,7 +54,9 @@ export function decodeOne(hex: string | Uint8Array, direction: Direction): Messa
   return only.message;
 }
 
-/** What was decoded, as text that can be compared; neighbouring garbage of one reason is one item. */
+/**
+ * What was decoded, as text that can be compared; neighbouring garbage of one reason is one item.
+ */
 export function transcript(decoded: readonly Decoded[]): string[] {
   const lines: string[] = [];
   let reason: string | null = null;

@@ -71,7 +71,10 @@ describe.each(directions)('a stream %s', (direction) => {
   it('reports garbage of one push as one item', () => {
     const decoder = bkv.decoder(direction);
     const noise = new Uint8Array(10_000).fill(0x55);
-    expect(decoder.push(concat(noise, frames[0]!)).map(({ kind }) => kind)).toEqual(['garbage', 'message']);
+    expect(decoder.push(concat(noise, frames[0]!)).map(({ kind }) => kind)).toEqual([
+      'garbage',
+      'message',
+    ]);
   });
 
   it('never takes a frame with one flipped bit for that frame, and recovers', () => {
@@ -169,16 +172,20 @@ describe.each(directions)('a stream %s', (direction) => {
     const part = fc.oneof(fc.uint8Array({ maxLength: 60 }), fc.constantFrom(...frames));
     const stream = fc.array(part, { maxLength: 12 }).map((parts) => concat(...parts));
     fc.assert(
-      fc.property(stream, fc.array(fc.integer({ min: 1, max: 90 }), { minLength: 1 }), (bytes, sizes) => {
-        const chunks: Uint8Array[] = [];
-        for (let at = 0, i = 0; at < bytes.length; i += 1) {
-          const size = sizes[i % sizes.length]!;
-          chunks.push(bytes.subarray(at, at + size));
-          at += size;
-        }
-        const whole = transcript(decodeAll(direction, [bytes]));
-        expect(transcript(decodeAll(direction, chunks))).toEqual(whole);
-      }),
+      fc.property(
+        stream,
+        fc.array(fc.integer({ min: 1, max: 90 }), { minLength: 1 }),
+        (bytes, sizes) => {
+          const chunks: Uint8Array[] = [];
+          for (let at = 0, i = 0; at < bytes.length; i += 1) {
+            const size = sizes[i % sizes.length]!;
+            chunks.push(bytes.subarray(at, at + size));
+            at += size;
+          }
+          const whole = transcript(decodeAll(direction, [bytes]));
+          expect(transcript(decodeAll(direction, chunks))).toEqual(whole);
+        },
+      ),
       { seed, numRuns: 200 },
     );
   });
@@ -205,14 +212,22 @@ describe('framing', () => {
 
   it('takes the largest frame and refuses one byte more', () => {
     const payload = 'ab'.repeat(maxFrame - 21);
-    const largest = { direction: 'up', name: 'unknown', deviceId: '86004459453005', msgId: 1, cmd: 0x99 } as const;
+    const largest = {
+      direction: 'up',
+      name: 'unknown',
+      deviceId: '86004459453005',
+      msgId: 1,
+      cmd: 0x99,
+    } as const;
     const frame = bkv.encode({ ...largest, fields: { payloadHex: payload } });
     expect(frame.length).toBe(maxFrame);
     const decoder = bkv.decoder('up');
     for (const byte of frame.subarray(0, -1)) expect(decoder.push(Uint8Array.of(byte))).toEqual([]);
     expect(decoder.pending).toBe(maxFrame - 1);
     expect(messagesOf(decoder.push(frame.subarray(-1)))).toHaveLength(1);
-    expect(() => bkv.encode({ ...largest, fields: { payloadHex: `${payload}ab` } })).toThrowError(/4096/);
+    expect(() => bkv.encode({ ...largest, fields: { payloadHex: `${payload}ab` } })).toThrowError(
+      /4096/,
+    );
   });
 
   it('does not end a frame at a tail inside its data', () => {
@@ -241,7 +256,9 @@ describe('framing', () => {
   for (let at = 0; at < oneMegabyte; at += 4) overlapping.set([0xfc, 0xfe, 0x0f, 0xfc], at);
   // The same with direction and tail in place, so that every candidate comes to its checksum.
   const plausible = new Uint8Array(oneMegabyte);
-  const period = [0xfc, 0xfe, 0x0f, 0xfc, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x02, 0xfc, 0xee];
+  const period = [
+    0xfc, 0xfe, 0x0f, 0xfc, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x02, 0xfc, 0xee,
+  ];
   for (let at = 0; at < oneMegabyte; at += 16) plausible.set(period, at);
 
   it.each([
@@ -249,21 +266,25 @@ describe('framing', () => {
     ['first bytes of the magic', new Uint8Array(oneMegabyte).fill(0xfc), 'noise'],
     ['overlapping false frames', overlapping, 'direction'],
     ['overlapping false frames up to the checksum', plausible, 'checksum'],
-  ])('digests a megabyte of %s in linear time, whole or dripping', { timeout: 20_000 }, (_what, bytes, reason) => {
-    for (const size of [oneMegabyte, 1460, 7]) {
-      const decoder = bkv.decoder('up');
-      let garbage = 0;
-      const reasons = new Set<string>();
-      for (const chunk of pieces(bytes, size)) {
-        for (const item of decoder.push(chunk)) {
-          if (item.kind !== 'garbage') continue;
-          garbage += item.bytes.length;
-          reasons.add(item.reason);
+  ])(
+    'digests a megabyte of %s in linear time, whole or dripping',
+    { timeout: 20_000 },
+    (_what, bytes, reason) => {
+      for (const size of [oneMegabyte, 1460, 7]) {
+        const decoder = bkv.decoder('up');
+        let garbage = 0;
+        const reasons = new Set<string>();
+        for (const chunk of pieces(bytes, size)) {
+          for (const item of decoder.push(chunk)) {
+            if (item.kind !== 'garbage') continue;
+            garbage += item.bytes.length;
+            reasons.add(item.reason);
+          }
         }
+        expect(garbage + decoder.pending).toBe(oneMegabyte);
+        expect(decoder.pending).toBeLessThan(maxFrame);
+        expect(reasons).toContain(reason);
       }
-      expect(garbage + decoder.pending).toBe(oneMegabyte);
-      expect(decoder.pending).toBeLessThan(maxFrame);
-      expect(reasons).toContain(reason);
-    }
-  });
+    },
+  );
 });

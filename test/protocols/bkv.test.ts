@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { holeFlags } from '../../src/protocols/bkv/hole-status.ts';
 import { bkv } from '../../src/protocols/bkv/index.ts';
 import { messageSpecs } from '../../src/protocols/bkv/messages.ts';
-import { holeFlags } from '../../src/protocols/bkv/hole-status.ts';
 import { toHex } from '../../src/protocols/bytes.ts';
 import type { Message } from '../../src/protocols/protocol.ts';
 import { decodeOne, fixture, fixtures } from './bkv-frames.ts';
@@ -44,7 +44,9 @@ const names: Record<string, string> = {
   'ota_0007.down': 'ota',
 };
 
-/** A frame around the data, with length and checksum computed here and not by the code under test. */
+/**
+ * A frame around the data, with length and checksum computed here and not by the code under test.
+ */
 function frameOf(direction: 'up' | 'down', cmd: string, data: string, msgId = '00000000'): string {
   const length = (17 + data.length / 2).toString(16).padStart(4, '0');
   const summed = `${length}${cmd}${msgId}${direction === 'up' ? '01' : '00'}86004459453005${data}`;
@@ -76,13 +78,21 @@ describe('the vendor frames', () => {
   });
 
   it.each([
-    ['a control with a wrong checksum', 'down', 'fcff001c0015001c9a5100860044594530050008070200010100f00000c8fcee'],
+    [
+      'a control with a wrong checksum',
+      'down',
+      'fcff001c0015001c9a5100860044594530050008070200010100f00000c8fcee',
+    ],
     [
       'a fee start with a wrong length',
       'down',
       'fcff00631000215445a5008221022500052004010110070a010200000000215445a50901038221022500052003014a01030108000301130103011204030147010301f40204018800640301800103018901080183173b003200325ffcee',
     ],
-    ['an altered control reply', 'up', 'fcfe00190015001c9c2b0186004459453005000507010200016826fcee'],
+    [
+      'an altered control reply',
+      'up',
+      'fcfe00190015001c9c2b0186004459453005000507010200016826fcee',
+    ],
   ] as const)('refuses %s', (_what, direction, hex) => {
     const decoder = bkv.decoder(direction);
     let decoded = decoder.push(Buffer.from(hex, 'hex'));
@@ -103,8 +113,8 @@ describe('the message table', () => {
   });
 
   it('accepts 1D where the device answers a query under the number of the vendor text', () => {
-    const data = '00131d01513629150080000008ef00000001000000000001';
-    const short = decodeOne(frameOf('up', '0015', `${data.slice(0, -2)}`, '00000007'), 'up');
+    const data = '00131d01513629150080000008ef0000000100000000';
+    const short = decodeOne(frameOf('up', '0015', data, '00000007'), 'up');
     expect(short).toMatchObject({ name: 'port.query.reply', subCmd: 0x1d });
     expect(short.fields['holes']).toHaveLength(1);
     expect(toHex(bkv.encode(short))).toBe(toHex(short.frame));
@@ -159,8 +169,14 @@ describe('the message table', () => {
   });
 
   it('names the fault of a key-value report that lacks what it is about', () => {
-    const message = decodeOne(frameOf('up', '1000', '04010110170a0102000000000000000009010386004459453005'), 'up');
-    expect(message).toMatchObject({ name: 'status.report', fault: 'socketStatusCluster is missing' });
+    const message = decodeOne(
+      frameOf('up', '1000', '04010110170a0102000000000000000009010386004459453005'),
+      'up',
+    );
+    expect(message).toMatchObject({
+      name: 'status.report',
+      fault: 'socketStatusCluster is missing',
+    });
   });
 
   it('shows text that is not printable as hex, so that it can be stored, and writes it back', () => {
@@ -178,7 +194,12 @@ describe('the message table', () => {
       name: 'params.set.reply',
       deviceId: expected.gatewayId,
       msgId: Number(expected.msgId),
-      fields: { kv: [{ key: '0x4A', value: 2 }, { key: '0x0f', value: 1 }] },
+      fields: {
+        kv: [
+          { key: '0x4A', value: 2 },
+          { key: '0x0f', value: 1 },
+        ],
+      },
     });
     expect(toHex(frame)).toBe(expected.hex);
   });
@@ -189,14 +210,28 @@ describe('the message table', () => {
     ['an element has no hex', 'params.set.reply', { kv: [{ key: '0x4A', value: 'z' }] }, /hex/],
     ['the name is not in the table', 'nonsense', {}, /no message nonsense/],
   ])('refuses to encode when %s', (_what, name, fields, complaint) => {
-    const message = { direction: 'up', name, deviceId: '86004459453005', msgId: 1, fields } as const;
+    const message = {
+      direction: 'up',
+      name,
+      deviceId: '86004459453005',
+      msgId: 1,
+      fields,
+    } as const;
     expect(() => bkv.encode(message)).toThrowError(complaint);
-    expect(() => bkv.encode(message)).toThrowError(expect.objectContaining({ code: 'INVALID_PAYLOAD' }));
+    expect(() => bkv.encode(message)).toThrowError(
+      expect.objectContaining({ code: 'INVALID_PAYLOAD' }),
+    );
   });
 
   it('refuses to encode for an id that is none', () => {
     expect(() =>
-      bkv.encode({ direction: 'up', name: 'network.add.reply', deviceId: '12', msgId: 1, fields: { result: 1 } }),
+      bkv.encode({
+        direction: 'up',
+        name: 'network.add.reply',
+        deviceId: '12',
+        msgId: 1,
+        fields: { result: 1 },
+      }),
     ).toThrowError(expect.objectContaining({ code: 'INVALID_DEVICE_ID' }));
   });
 });
@@ -204,7 +239,13 @@ describe('the message table', () => {
 describe('identity', () => {
   it('takes 14 hex digits of any case for an id and shows them in lower case', () => {
     expect(bkv.deviceId('82AB0520004869')).toBe('82ab0520004869');
-    for (const text of ['', '8220052000486', '822005200048690', '8220052000486g', '82200520004869\n']) {
+    for (const text of [
+      '',
+      '8220052000486',
+      '822005200048690',
+      '8220052000486g',
+      '82200520004869\n',
+    ]) {
       expect(bkv.deviceId(text)).toBeNull();
     }
   });
@@ -250,16 +291,29 @@ describe('what the server owes a device', () => {
   });
 
   it('is the ack of a card end for an end by time or tiers as well', () => {
-    for (const [name, socketNo] of [['charge_end_02.up', 2], ['power_tier_end_18.up', 1]] as const) {
+    for (const [name, socketNo] of [
+      ['charge_end_02.up', 2],
+      ['power_tier_end_18.up', 1],
+    ] as const) {
       const answer = answerTo(name);
       expect(answer?.after).toBe('storage');
       const ack = decodeOne(answer!.frame, 'down');
-      expect(ack).toMatchObject({ cmd: 0x15, subCmd: 0x0c, msgId: 0, fields: { socketNo, result: 1 } });
+      expect(ack).toMatchObject({
+        cmd: 0x15,
+        subCmd: 0x0c,
+        msgId: 0,
+        fields: { socketNo, result: 1 },
+      });
     }
   });
 
   it('is nothing for replies, downlinks and what a command answers', () => {
-    for (const name of ['control_07.reply', 'card_swipe_0B.up', 'card_balance_1A.up', 'voice_1B.reply']) {
+    for (const name of [
+      'control_07.reply',
+      'card_swipe_0B.up',
+      'card_balance_1A.up',
+      'voice_1B.reply',
+    ]) {
       expect(answerTo(name)).toBeNull();
     }
     const down = decodeOne(fixture('status_report_1017.ack').hex, 'down');

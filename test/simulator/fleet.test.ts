@@ -1,9 +1,5 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createFleet, type Fleet, type FleetOptions } from '../../src/simulator/fleet.ts';
-import { createFleetLog } from '../../src/simulator/fleet-log.ts';
 import { type CodecServer, startCodecServer } from './server.ts';
 
 const bkvId = '82200520004869';
@@ -99,7 +95,10 @@ describe('a fleet', () => {
   it('comes back after the server closed its connections', async () => {
     await started({ knobs: { reconnectMs: [10, 30] } });
     for (const socket of server.sockets) socket.destroy();
-    await vi.waitFor(() => expect(fleet!.stats()).toMatchObject({ connects: 4, loggedIn: 2 }), bound);
+    await vi.waitFor(
+      () => expect(fleet!.stats()).toMatchObject({ connects: 4, loggedIn: 2 }),
+      bound,
+    );
     const closes = fleet!.log.entries().filter(({ kind }) => kind === 'close');
     expect(closes).toMatchObject([{ by: 'server' }, { by: 'server' }]);
   });
@@ -129,8 +128,19 @@ describe('a BKV device', () => {
   });
 
   it.each([
-    ['tiers.end', { mode: 'tiers', amountCents: 5, tiers: [{ powerDeciW: 2000, priceCents: 5, minutes: 9 }] }],
-    ['fee.end', { mode: 'fee', paidCents: 100, serviceFeeBy: 'energy', feeTiers: [{ until: '23:59', electricityCents: 50, serviceCents: 50 }] }],
+    [
+      'tiers.end',
+      { mode: 'tiers', amountCents: 5, tiers: [{ powerDeciW: 2000, priceCents: 5, minutes: 9 }] },
+    ],
+    [
+      'fee.end',
+      {
+        mode: 'fee',
+        paidCents: 100,
+        serviceFeeBy: 'energy',
+        feeTiers: [{ until: '23:59', electricityCents: 50, serviceCents: 50 }],
+      },
+    ],
     ['charge.end', { mode: 'energy', energyWh: 500 }],
   ])('reports %s after a charge of that kind until it is acknowledged', async (name, mode) => {
     await started({ knobs: { settlementMs: 10, settlementRepeatMs: 40 } });
@@ -209,7 +219,12 @@ describe('an AP3000 device', () => {
     await started({ knobs: { settlementMs: 10, settlementRepeatMs: 40 } });
     server.ignore('settlement');
     for (const port of [0, 1]) {
-      await server.send(apId, 'charge.start', { ...order, port, orderNo: `ORDER-${port}` }, 1 + port);
+      await server.send(
+        apId,
+        'charge.start',
+        { ...order, port, orderNo: `ORDER-${port}` },
+        1 + port,
+      );
       fleet!.device(apId).endCharge(port);
     }
     const settled = () => server.heard.filter(({ name }) => name === 'settlement');
@@ -223,7 +238,10 @@ describe('an AP3000 device', () => {
   it('restarts after it has said so', async () => {
     await started({ knobs: { reconnectMs: 10 } });
     expect(await server.send(apId, 'device.restart', {}, 1)).toMatchObject({ accepted: true });
-    await vi.waitFor(() => expect(fleet!.stats()).toMatchObject({ connects: 3, loggedIn: 2 }), bound);
+    await vi.waitFor(
+      () => expect(fleet!.stats()).toMatchObject({ connects: 3, loggedIn: 2 }),
+      bound,
+    );
     expect(fleet!.log.entries().at(-1)).toMatchObject({ kind: 'close', by: 'device' });
   });
 });

@@ -3,10 +3,12 @@ import type { Reporter, TestModule } from 'vitest/node';
 /** Ends the output with `N passed, N failed`; whatever broke a run counts as a failure. */
 export function summaryReporter(): Reporter {
   return {
-    onTestRunEnd(modules, unhandledErrors) {
+    onTestRunEnd(modules, unhandledErrors, reason) {
       const states = modules.flatMap(statesOf);
       const count = (state: string) => states.filter((each) => each === state).length;
-      const failed = count('failed') + unhandledErrors.length;
+      const counted = count('failed') + unhandledErrors.length;
+      // A run that broke before its first test is no success either.
+      const failed = reason === 'passed' ? counted : Math.max(counted, 1);
       process.stdout.write(`\n${count('passed')} passed, ${failed} failed\n`);
     },
   };

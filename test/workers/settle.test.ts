@@ -61,9 +61,15 @@ const ambiguous = (reason: (typeof ambiguousReasons)[number]): Outcome => ({
 
 describe('the verdict on an answer', () => {
   it('succeeds with the result of the device', () => {
-    expect(judge({ kind: 'acked', result: { businessNo: 104 }, ...exchange }, circumstances())).toEqual(
-      { kind: 'end', status: 'succeeded', reason: null, code: null, result: { businessNo: 104 } },
-    );
+    expect(
+      judge({ kind: 'acked', result: { businessNo: 104 }, ...exchange }, circumstances()),
+    ).toEqual({
+      kind: 'end',
+      status: 'succeeded',
+      reason: null,
+      code: null,
+      result: { businessNo: 104 },
+    });
   });
 
   it('rejects with the code of the device and never retries', () => {

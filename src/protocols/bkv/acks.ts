@@ -26,7 +26,10 @@ export function ackOfCode(code: number, result: Result): Ack {
   return { accepted: false, code: String(code), reason, result };
 }
 
-/** The ack in a message that carries a result byte or an ack element; null when it carries neither. */
+/**
+ * The ack in a message that carries a result byte or an ack element; null when it carries
+ * neither.
+ */
 export function ackOf(message: Message): Ack | null {
   const elements = elementsOf(message);
   const code = message.fields['result'] ?? kvValue(elements, 'ack');
@@ -46,7 +49,8 @@ export function ackOf(message: Message): Ack | null {
 export function startAck(wireId: number, message: Message): Ack | null {
   if (!isReply(message, wireId, 'control.reply', 'tiers.start.reply', 'fee.start.reply'))
     return null;
-  // The vendor does not print the reply to a start by tiers: of another size, its first byte may be anything.
+  // The vendor does not print the reply to a start by tiers: of another size, its first byte may
+  // be anything.
   if (message.name === 'tiers.start.reply' && message.fault !== undefined) return null;
   return ackOf(message);
 }

@@ -26,9 +26,10 @@ const reports: Readonly<Record<string, { weight: ReportWeight; answer: AnswerOf 
     answer: (message) =>
       keyValueAck(message, [kv('ack', done), ...echoed(message, 'socketNo', 'holeNo')]),
   },
-  // The vendor leaves out the ack of 02 and of 18. A device that got the ack of the card end stopped repeating
-  // its 02, and the one thing known otherwise is that without an ack it repeats and reconnects; `02` and `18`
-  // as sub-command would be the natural form, but nobody has seen a device take it.
+  // The vendor leaves out the ack of 02 and of 18. A device that got the ack of the card end
+  // stopped repeating its 02, and the one thing known otherwise is that without an ack it repeats
+  // and reconnects; `02` and `18` as sub-command would be the natural form, but nobody has seen a
+  // device take it.
   'charge.end': { weight: 'money', answer: endAck },
   'tiers.end': { weight: 'money', answer: endAck },
   'card.end': { weight: 'money', answer: endAck },

@@ -1,7 +1,9 @@
 /**
  * Cuts frames out of a byte stream and builds them. BKV V1.7 §"frame format":
- * magic 2 · length 2 (bytes after it) · cmd 2 · msgId 4 · direction 1 · gateway id 7 · data n · checksum 1 · tail 2.
- * Nothing is escaped, so the tail may occur in the data: only the length tells where a frame ends.
+ *
+ * magic 2, length 2 (of all that follows it), cmd 2, msgId 4, direction 1, gateway id 7, data n,
+ * checksum 1, tail 2. Nothing is escaped, so the tail may occur in the data: only the length tells
+ * where a frame ends.
  */
 import { DownlinkError } from '../../errors.ts';
 import { byteSum, fromHex } from '../bytes.ts';
@@ -71,16 +73,18 @@ export function buildFrame(frame: {
 }
 
 /**
- * A streaming cutter for one direction. Each verdict looks only at the bytes from its own position on, so the
- * way in which the stream was split or glued cannot change what comes out.
+ * A streaming cutter for one direction. Each verdict looks only at the bytes from its own
+ * position on, so the way in which the stream was split or glued cannot change what comes out.
  */
 export function createFramer(direction: Direction): Framer {
   const secondByte = magicSecond[direction];
   const wantedDirection = directionByte[direction];
 
   let window = nothing;
-  /** sums[i] is the byte sum up to and including window[i], low 8 bits: a checksum costs one subtraction,
-   * so overlapping false frames cannot make us add up the same bytes over and over. */
+  /**
+   * sums[i] is the byte sum up to and including window[i], low 8 bits: a checksum costs one
+   * subtraction, so overlapping false frames cannot make us add up the same bytes over and over.
+   */
   let sums = nothing;
   let start = 0;
   let end = 0;
@@ -122,7 +126,10 @@ export function createFramer(direction: Direction): Framer {
     need = 1;
   }
 
-  /** Judges the bytes at `start`; `more` leaves in `need` how many must be held for the next verdict. */
+  /**
+   * Judges the bytes at `start`; `more` leaves in `need` how many must be held for the next
+   * verdict.
+   */
   function judge(): 'more' | 'frame' | GarbageReason {
     const held = end - start;
     if (window[start] !== magicFirst) return 'noise';
@@ -210,7 +217,10 @@ type Collector = {
   end(): Cut[];
 };
 
-/** Gathers what one push gave. It copies: the window moves on, and a frame must not keep a whole chunk alive. */
+/**
+ * Gathers what one push gave. It copies: the window moves on, and a frame must not keep a whole
+ * chunk alive.
+ */
 function createCollector(): Collector {
   const cuts: Cut[] = [];
   let run = nothing;

@@ -1,10 +1,12 @@
 /**
- * The status byte of a hole, BKV V1.7 §"status report". This is the one place that reads its bits.
+ * The status byte of a hole, BKV V1.7 §"status report". This is the one place that reads its
+ * bits.
  *
- * Doubts: the vendor lists seven names for eight bits, so the table is the reading that fits its one commented
- * example (0x98 = online, metering normal, charging, no load) and what devices were seen to send: 0x80 idle,
- * 0x90 charging, 0xB0 at the normal end of a timed charge. Bit 5 was only ever seen with bit 4, and may be the
- * metering fault in place of bit 6. Raw values are therefore always kept beside what is read here.
+ * Doubts: the vendor lists seven names for eight bits, so the table is the reading that fits its
+ * one commented example (0x98 = online, metering normal, charging, no load) and what devices were
+ * seen to send: 0x80 idle, 0x90 charging, 0xB0 at the normal end of a timed charge. Bit 5 was
+ * only ever seen with bit 4, and may be the metering fault in place of bit 6. Raw values are
+ * therefore always kept beside what is read here.
  */
 export const holeStatusBits = [
   { bit: 7, flag: 'online' },

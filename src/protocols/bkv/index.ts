@@ -1,4 +1,7 @@
-/** BKV V1.7 (2024-06-01): a DTU speaks for up to 250 sockets of two holes each. Big endian throughout. */
+/**
+ * BKV V1.7 (2024-06-01): a DTU speaks for up to 250 sockets of two holes each. Big endian
+ * throughout.
+ */
 import type { Decoded, Direction, Protocol } from '../protocol.ts';
 import { answerTo, weightOf } from './answers.ts';
 import { commands } from './commands.ts';

@@ -1,4 +1,7 @@
-/** The keys of the 0x1000 payload, BKV V1.7 §"key-value messages": name, kind, and size where it is fixed. */
+/**
+ * The keys of the 0x1000 payload, BKV V1.7 §"key-value messages": name, kind, and size where it
+ * is fixed.
+ */
 
 export type KvKey =
   | { name: string; kind: 'number'; size: number }

@@ -1,7 +1,8 @@
 /**
- * The payload of cmd 0x1000: elements `[len][keyLen][key][value]`, where `len` counts everything after itself and
- * is a base-128 number, most significant group first. The top bit of `keyLen` marks a key that is text.
- * Whatever cannot be read is kept as hex, so that writing what was read gives the same bytes again.
+ * The payload of cmd 0x1000: elements `[len][keyLen][key][value]`, where `len` counts everything
+ * after itself and is a base-128 number, most significant group first. The top bit of `keyLen`
+ * marks a key that is text. Whatever cannot be read is kept as hex, so that writing what was read
+ * gives the same bytes again.
  */
 import { DownlinkError } from '../../errors.ts';
 import { fromHex, toHex } from '../bytes.ts';
@@ -9,7 +10,10 @@ import { kvKeyNamed, kvKeys } from './kv-keys.ts';
 import { readUint } from './layout.ts';
 
 export type KvValue = number | string | KvElement[];
-/** `key` is `0x4A` for a numeric key, `str:fee` for one that is text, `strhex:…` for text that is not printable. */
+/**
+ * `key` is `0x4A` for a numeric key, `str:fee` for one that is text, `strhex:…` for text that is
+ * not printable.
+ */
 export type KvElement = { key: string; name: string; value: KvValue };
 
 export type KvReading = {
@@ -25,6 +29,8 @@ const maxDepth = 4;
 /** Three groups say up to 2,097,151, more than a frame holds. */
 const maxLengthBytes = 3;
 const textKeyBit = 0x80;
+/** How keys of one byte are shown; nearly all are. */
+const byteKeys = Array.from({ length: 256 }, (_, byte) => numericKey([byte]));
 
 /** An element by its name in the key table. */
 export function kv(name: string, value: KvValue): KvElement {
@@ -93,32 +99,39 @@ function readElement(
   value: Uint8Array,
   depth: number,
 ): { element: KvElement; fault?: string } {
-  const raw = toHex(value);
   if (isText) {
     const text = textKey(key);
-    return { element: { key: text, name: text, value: raw } };
+    return { element: { key: text, name: text, value: toHex(value) } };
   }
-  const label = numericKey(key);
+  const label = key.length === 1 ? byteKeys[key[0]!]! : numericKey(key);
   const known = key.length === 1 ? kvKeys.get(key[0]!) : undefined;
   if (known === undefined) {
-    return { element: { key: label, name: `undocumented_${label.slice(2)}`, value: raw } };
+    return { element: { key: label, name: `undocumented_${label.slice(2)}`, value: toHex(value) } };
   }
   const { name } = known;
-  if (known.kind === 'list') {
-    if (depth >= maxDepth) {
-      return { element: { key: label, name, value: raw }, fault: `nested deeper than ${maxDepth}` };
-    }
-    const inner = readElements(value, depth + 1);
-    // A list with a remainder could not be written back from its elements.
-    const element = { key: label, name, value: inner.rest.length === 0 ? inner.elements : raw };
-    return inner.fault === undefined ? { element } : { element, fault: inner.fault };
-  }
+  if (known.kind === 'list') return readList(label, name, value, depth);
   if (known.size !== undefined && value.length !== known.size) {
     const fault = `key ${label} has ${value.length} bytes where ${known.size} are due`;
-    return { element: { key: label, name, value: raw }, fault };
+    return { element: { key: label, name, value: toHex(value) }, fault };
   }
-  const read = known.kind === 'number' ? readUint(value, 0, known.size) : raw;
+  const read = known.kind === 'number' ? readUint(value, 0, known.size) : toHex(value);
   return { element: { key: label, name, value: read } };
+}
+
+function readList(
+  key: string,
+  name: string,
+  value: Uint8Array,
+  depth: number,
+): { element: KvElement; fault?: string } {
+  if (depth >= maxDepth) {
+    const fault = `nested deeper than ${maxDepth}`;
+    return { element: { key, name, value: toHex(value) }, fault };
+  }
+  const { elements, rest, fault } = readElements(value, depth + 1);
+  // A list with a remainder could not be written back from its elements.
+  const element = { key, name, value: rest.length === 0 ? elements : toHex(value) };
+  return fault === undefined ? { element } : { element, fault };
 }
 
 function encodeElement(element: unknown): number[] {

@@ -1,4 +1,7 @@
-/** A small vocabulary for fixed layouts: one definition both reads and writes. All numbers are big endian. */
+/**
+ * A small vocabulary for fixed layouts: one definition both reads and writes. All numbers are big
+ * endian.
+ */
 import { DownlinkError } from '../../errors.ts';
 import { fromHex, toHex } from '../bytes.ts';
 import type { Fields } from '../protocol.ts';
@@ -122,7 +125,10 @@ export const bits: Codec = {
 const printable = /^[\x20-\x7e]*$/;
 const hexMark = 'hex:';
 
-/** ASCII, NUL padded. Bytes that are no plain text come as `hex:…`, so that no value can harm who stores it. */
+/**
+ * ASCII, NUL padded. Bytes that are no plain text come as `hex:…`, so that no value can harm who
+ * stores it.
+ */
 export function ascii(size: number): Codec {
   return {
     size,

@@ -59,7 +59,7 @@ export function encodeMessage(message: Encodable): Uint8Array {
   if (cmd === undefined || (spec === undefined && name !== 'unknown')) {
     throw new DownlinkError(
       'INVALID_PAYLOAD',
-      `BKV has no message ${name} for direction ${direction}; name one of its table, or unknown with a cmd`,
+      `BKV has no message ${name} for direction ${direction}, nor is it unknown with a cmd`,
     );
   }
   const data =
@@ -145,7 +145,10 @@ function writeParts(
   return body;
 }
 
-/** Key-value messages begin with command, frame sequence and gateway id; added where the fields leave them out. */
+/**
+ * Key-value messages begin with command, frame sequence and gateway id; added where the fields
+ * leave them out.
+ */
 function withHeader({ fields, msgId, deviceId }: Encodable, subCmd: number): unknown {
   const elements = fields['kv'];
   if (!Array.isArray(elements) || elements.some((element) => element?.key === '0x01'))

@@ -1,7 +1,8 @@
 /**
- * Every message of BKV V1.7, once, for both directions: what the gateway reads a device can write with the same
- * definition. `0x0015` and `0x0005` carry `[L:2][sub:1][parameters:L]`, `0x1000` key-value elements, the others
- * their fields at once. Numbers are in the unit that ends their name; identifiers and bits are hex.
+ * Every message of BKV V1.7, once, for both directions: what the gateway reads a device can write
+ * with the same definition. `0x0015` and `0x0005` carry `[L:2][sub:1][parameters:L]`, `0x1000`
+ * key-value elements, the others their fields at once. Numbers are in the unit that ends their
+ * name; identifiers and bits are hex.
  */
 import type { Direction } from '../protocol.ts';
 import {
@@ -70,7 +71,8 @@ export const messageSpecs: readonly MessageSpec[] = [
   ]),
   layout('down', 'heartbeat.reply', cmds.heartbeat, null, [fixed({ timeBcdLocal: hex(7) })]),
 
-  // 0x0005: the list of sockets behind a DTU. The vendor leaves out the bytes of 0A; they follow 09.
+  // 0x0005: the list of sockets behind a DTU. The vendor leaves out the bytes of 0A; they follow
+  // 09.
   layout('down', 'network.refresh', cmds.network, 0x08, [
     fixed({ channel: u8 }),
     rest('nodes', record(node)),
@@ -99,7 +101,8 @@ export const messageSpecs: readonly MessageSpec[] = [
     fixed({ offlineParams: hex(20) }),
   ]),
   layout('down', 'card.order', cmds.socket, 0x0b, [
-    // The unit of the limit that is called minutes here is unsure: the sample's 48000 may be seconds.
+    // The unit of the limit that is called minutes here is unsure: the sample's 48000 may be
+    // seconds.
     fixed({ ...socketHole, businessNo: hex(2), switch: u8, mode: u8, minutes: u16, energyWh: u16 }),
     when(isTiered, payAndTiers),
   ]),

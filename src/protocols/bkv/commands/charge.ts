@@ -1,4 +1,7 @@
-/** Starting and stopping a charge, BKV V1.7 §"control", §"power tiers" and §"electricity and service fee". */
+/**
+ * Starting and stopping a charge, BKV V1.7 §"control", §"power tiers" and §"electricity and
+ * service fee".
+ */
 import { type Static, Type } from 'typebox';
 import type { CommandSpec } from '../../protocol.ts';
 import { startAck } from '../acks.ts';

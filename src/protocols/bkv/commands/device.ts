@@ -81,7 +81,10 @@ export const deviceCommands = {
   },
 } satisfies Record<string, CommandSpec>;
 
-/** Any uplink frame with the command and message id of the request; one that says "failed" is a refusal. */
+/**
+ * Any uplink frame with the command and message id of the request; one that says "failed" is a
+ * refusal.
+ */
 function rawAck({ cmd }: RawParams, wireId: number, message: Message): Ack | null {
   const isAnswer =
     message.protocol === protocolName &&

@@ -48,7 +48,10 @@ type Own = Pick<CommandSpec, 'title' | 'params' | 'check'> & {
   fields(params: Record<string, unknown>): Fields;
 };
 
-/** All three change one list, so they share one line; the end state does not depend on how often one arrives. */
+/**
+ * All three change one list, so they share one line; the end state does not depend on how often
+ * one arrives.
+ */
 function networkCommand(name: string, { fields, ...own }: Own): CommandSpec {
   return {
     ...own,

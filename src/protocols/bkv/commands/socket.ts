@@ -24,7 +24,7 @@ const SetParams = Type.Object(
     maxPowerDeciW: Type.Optional(Type.Integer(Word)),
     maxMinutes: Type.Optional(Type.Integer(Word)),
   },
-  { ...closed, minProperties: 2 },
+  closed,
 );
 type SetParams = Static<typeof SetParams>;
 
@@ -172,7 +172,9 @@ export const socketCommands = {
   },
 } satisfies Record<string, CommandSpec>;
 
-/** The values that were read; a reply that leaves the ack out still answers when it carries some. */
+/**
+ * The values that were read; a reply that leaves the ack out still answers when it carries some.
+ */
 function readAck(message: Message): Ack | null {
   const elements = elementsOf(message);
   const values = known(

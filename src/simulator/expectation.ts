@@ -1,0 +1,96 @@
+/**
+ * How commands must have ended, judged by what the devices wrote down. For runs without faults: where
+ * processes die, more than one end can be right.
+ */
+import type { FrameEntry } from './fleet-log.ts';
+
+/** A command that the API accepted. */
+export type Sent = {
+  id: string;
+  deviceId: string;
+  command: string;
+  /** `none`: its protocol defines no answer. */
+  ack: 'reply' | 'none';
+  repeatable: boolean;
+};
+
+/** The same command as the API shows it at the end. */
+export type Shown = {
+  id: string;
+  status: string;
+  inferred: boolean;
+  maxAttempts: number;
+  attempts: readonly { wireId: number; frameOut: string }[];
+};
+
+export type Difference = { id: string; deviceId: string; command: string; says: string };
+
+/** Every way in which the API and the devices tell different stories; empty when they agree. */
+export function compare(
+  sent: readonly Sent[],
+  shown: ReadonlyMap<string, Shown>,
+  frames: readonly FrameEntry[],
+): Difference[] {
+  const differences: Difference[] = [];
+  const received = new Map<string, FrameEntry[]>();
+  for (const frame of frames) {
+    const key = keyOf(frame.deviceId, frame.wireId);
+    const list = received.get(key);
+    if (list) list.push(frame);
+    else received.set(key, [frame]);
+  }
+  for (const command of sent) {
+    const { id, deviceId } = command;
+    const differs = (says: string) =>
+      differences.push({ id, deviceId, command: command.command, says });
+    const end = shown.get(id);
+    if (!end) {
+      differs('the API does not know it');
+      continue;
+    }
+    const wireIds = new Set(end.attempts.map(({ wireId }) => wireId));
+    if (wireIds.size > 1) differs(`it was sent under the wire ids ${[...wireIds].join(', ')}`);
+    const seen = [...wireIds].flatMap((wireId) => received.get(keyOf(deviceId, wireId)) ?? []);
+    for (const wireId of wireIds) received.delete(keyOf(deviceId, wireId));
+    const foreign = seen.find(({ frame }) => end.attempts.every((one) => one.frameOut !== frame));
+    if (foreign) differs(`the device received ${foreign.frame}, which is in no attempt`);
+    if (seen.length > end.attempts.length) {
+      differs(`the device received it ${seen.length} times in ${end.attempts.length} attempts`);
+    }
+    const expected = expectedEnds(command, end, seen);
+    if (!expected.includes(end.status)) {
+      differs(`it ended as ${end.status} and should be ${expected.join(' or ')}: ${storyOf(seen)}`);
+    }
+  }
+  for (const frame of [...received.values()].flat()) {
+    const { deviceId, name, wireId } = frame;
+    const says = `the device received wire id ${wireId}, which is in no command: ${frame.frame}`;
+    differences.push({ id: '-', deviceId, command: name, says });
+  }
+  return differences;
+}
+
+function expectedEnds(command: Sent, end: Shown, seen: readonly FrameEntry[]): string[] {
+  if (seen.length === 0) return ['succeeded or rejected after it reached its device'];
+  if (command.ack === 'none') return ['unacknowledged'];
+  const answered = seen.filter(({ answeredAt }) => answeredAt !== null);
+  if (answered.length > 0) {
+    return [...new Set(answered.map(({ says }) => (says === 'nack' ? 'rejected' : 'succeeded')))];
+  }
+  // a probe may find the effect of a command whose answer was lost
+  if (end.inferred && seen.some(({ executed }) => executed)) return ['succeeded', 'unknown'];
+  if (command.repeatable && seen.length < end.maxAttempts) return ['tried again'];
+  return ['unknown'];
+}
+
+function storyOf(seen: readonly FrameEntry[]): string {
+  if (seen.length === 0) return 'it never reached the device';
+  const parts = seen.map(({ answeredAt, says, intended }) =>
+    answeredAt === null ? `unanswered (${intended})` : `answered ${says}`,
+  );
+  return `received ${seen.length} times: ${parts.join(', ')}`;
+}
+
+function keyOf(deviceId: string, wireId: number): string {
+  return `${deviceId}/${wireId}`;
+}

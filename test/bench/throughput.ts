@@ -1,0 +1,263 @@
+/**
+ * Acked commands a second, end to end: queued commands are drained by one worker through one gateway to
+ * simulated devices, with the ledger on. The reference is BullMQ's own worker on the same jobs.
+ */
+import { randomUUIDv7 } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { createOutbound, type RedisOutbound } from '../../queues/outbound.ts';
+import { createKeys } from '../../src/bridge/keys.ts';
+import { startRole } from '../../src/cli/role-process.ts';
+import { acceptedState, type Command } from '../../src/command.ts';
+import { connectPostgres } from '../../src/connections/postgres.ts';
+import { closeRedis, connectRedis, type Redis } from '../../src/connections/redis.ts';
+import { createLog } from '../../src/log/log.ts';
+import { bkv } from '../../src/protocols/bkv/index.ts';
+import { createLedger } from '../../src/store/ledger.ts';
+import { benchStores, postgresVersion, runScript, startFleet } from './processes.ts';
+import type { Report } from './report.ts';
+
+export type BenchOptions = {
+  ackDelayMs: number;
+  devices: number;
+  commands: number;
+  /** Leaves a CPU profile of worker and gateway in the working folder. */
+  profile: boolean;
+  say(line: string): void;
+};
+
+const bareConcurrencies = [50, 200, 1_000] as const;
+const chunk = 500;
+const drainBoundMs = 300_000;
+const lookEveryMs = 20;
+
+export async function benchThroughput(options: BenchOptions): Promise<Report> {
+  const { say, devices, commands, ackDelayMs } = options;
+  const stores = await benchStores();
+  const redis = connectRedis({ url: stores.redis.url, purpose: 'commands', name: 'bench' });
+  try {
+    say(`reference: BullMQ's own worker on ${commands} of the same jobs, no-op`);
+    const bare = await benchBare(redis, stores.redis.url, options);
+    await redis.flushall();
+    say(`${devices} simulated devices, ${commands} commands, answers after ${ackDelayMs} ms`);
+    const postgresPid = stores.postgres.server?.pid ?? 0;
+    const ours = await benchOurs({ redis, env: stores.env, postgresPid }, options);
+    const best = Math.max(...Object.values(bare));
+    const ceiling = ackDelayMs === 0 ? 0 : (devices * bkv.limits.inFlight * 1000) / ackDelayMs;
+    return {
+      name: 'throughput',
+      figures: {
+        acked_per_s: ours.perSecond,
+        bare_bullmq_per_s: best,
+        ratio: ours.perSecond / best,
+        redis_bytes_per_command: ours.bytesPerCommand,
+        round_trips_per_command: ours.roundTrips,
+        ack_delay_ms: ackDelayMs,
+        ...(ceiling > 0 && { lane_ceiling_per_s: ceiling }),
+        ...Object.fromEntries(
+          Object.entries(bare).map(([concurrency, rate]) => [
+            `bare_bullmq_${concurrency}_per_s`,
+            rate,
+          ]),
+        ),
+      },
+      versions: {
+        redis: /redis_version:(\S+)/.exec(await redis.info('server'))?.[1] ?? '?',
+        postgres: await postgresVersion(stores.postgres.url),
+      },
+      notes: [
+        'round trips: scripts, publishes and blocking reads that Redis counted, of all processes',
+      ],
+    };
+  } finally {
+    await closeRedis(redis);
+    await stores.stop();
+  }
+}
+
+function commandsFor({ devices, commands }: BenchOptions): Command[] {
+  const now = Date.now();
+  return Array.from({ length: commands }, (_, n) => ({
+    id: randomUUIDv7(),
+    deviceId: deviceIdOf(n % devices),
+    protocol: 'bkv',
+    command: 'port.query',
+    params: { socket: 1 },
+    priority: 5,
+    acceptedAt: now,
+    notBefore: now,
+    deadline: now + 3_600_000,
+    ackTimeoutMs: 10_000,
+    attempts: 4,
+    backoffMs: 3_000,
+    orderKey: null,
+    onAmbiguous: 'resend',
+    labels: {},
+    apiKey: 'bench',
+    waiter: null,
+  }));
+}
+
+function deviceIdOf(n: number): string {
+  return `82${String(n + 1).padStart(12, '0')}`;
+}
+
+/** Jobs a second of BullMQ alone at each concurrency, each on a full queue. */
+async function benchBare(
+  redis: Redis,
+  url: string,
+  options: BenchOptions,
+): Promise<Record<number, number>> {
+  const rates: Record<number, number> = {};
+  for (const concurrency of bareConcurrencies) {
+    const keys = createKeys(`bare${concurrency}`, 1);
+    const outbound = createOutbound({ redis, keys, onError: () => undefined });
+    await fill(outbound, commandsFor(options));
+    const { perSecond } = await runScript<{ perSecond: number }>('bare-worker.ts', [
+      url,
+      keys.queuePrefix(0),
+      keys.queueName(0),
+      String(concurrency),
+      String(options.commands),
+    ]);
+    rates[concurrency] = perSecond;
+    options.say(`  concurrency ${concurrency}: ${Math.round(perSecond)}/s`);
+    await Promise.all(outbound.queues.map((queue) => queue.obliterate({ force: true })));
+    await outbound.close();
+  }
+  return rates;
+}
+
+async function fill(outbound: RedisOutbound, commands: readonly Command[]): Promise<void> {
+  for (let i = 0; i < commands.length; i += chunk) {
+    await outbound.enqueueMany(commands.slice(i, i + chunk).map((command) => ({ command })));
+  }
+}
+
+type BenchSite = { redis: Redis; env: NodeJS.ProcessEnv; postgresPid: number };
+
+async function benchOurs({ redis, env, postgresPid }: BenchSite, options: BenchOptions) {
+  const keys = createKeys('dl', 4);
+  const outbound = createOutbound({ redis, keys, onError: () => undefined });
+  const pool = connectPostgres({ url: env['DATABASE_URL']!, applicationName: 'bench' });
+  const log = createLog({ level: 'warn', role: 'bench' });
+  const ledger = createLedger({ pool, log });
+  const onLog = (text: string) => void process.stderr.write(text);
+  const nodeArgs = options.profile ? ['--cpu-prof', '--cpu-prof-dir=.cache/profiles'] : [];
+  const gateway = await startRole({ role: 'gateway', env, onLog, nodeArgs });
+  const [host = '', port = ''] = gateway.ready.tcp!.split(':');
+  const fleet = await startFleet({
+    host,
+    port: Number(port),
+    devices: Array.from({ length: options.devices }, (_, n) => ({
+      deviceId: deviceIdOf(n),
+      protocol: 'bkv' as const,
+    })),
+    knobs: { ackDelayMs: options.ackDelayMs, heartbeatMs: 600_000 },
+    connectPerSecond: 2_000,
+    startTimeoutMs: 180_000,
+  });
+  try {
+    const commands = commandsFor(options);
+    const emptyBytes = await usedMemory(redis);
+    await fill(outbound, commands);
+    const bytesPerCommand = ((await usedMemory(redis)) - emptyBytes) / commands.length;
+    await Promise.all(
+      commands.map((command) =>
+        ledger.write({ ...command, ...acceptedState(command, Date.now()) }),
+      ),
+    );
+    await redis.config('RESETSTAT');
+    const worker = await startRole({ role: 'worker', env, onLog, nodeArgs });
+    const processes = {
+      worker: worker.pid,
+      gateway: gateway.pid,
+      devices: fleet.pid ?? 0,
+      redis: await processOf(redis),
+      postgres: postgresPid,
+    };
+    const before = mapValues(processes, familyCpuMs);
+    const perSecond = await untilDrained(pool, commands.length);
+    for (const [name, pid] of Object.entries(processes)) {
+      const ms = familyCpuMs(pid) - before[name as keyof typeof before];
+      options.say(`  ${name}: ${((1000 * ms) / commands.length).toFixed(0)} µs of CPU a command`);
+    }
+    const roundTrips = (await roundTripsOf(redis)) / commands.length;
+    await worker.end();
+    return { perSecond, bytesPerCommand, roundTrips };
+  } finally {
+    fleet.disconnect();
+    await gateway.end();
+    await outbound.close();
+    await ledger.close();
+    await pool.end();
+  }
+}
+
+/** Rate from the first answer to the last settlement, as the ledger holds them. */
+async function untilDrained(
+  pool: ReturnType<typeof connectPostgres>,
+  count: number,
+): Promise<number> {
+  const until = performance.now() + drainBoundMs;
+  for (;;) {
+    const { rows } = await pool.query<{ done: string; started: string; ended: string }>(
+      `SELECT count(*) FILTER (WHERE status = 'succeeded') AS done,
+              min((trail->'1'->>'at')::bigint) AS started, max(settled_at) AS ended FROM commands`,
+    );
+    const { done = '0', started = '0', ended = '0' } = rows[0] ?? {};
+    if (Number(done) === count) return count / ((Number(ended) - Number(started)) / 1000);
+    if (performance.now() > until) throw new Error(`only ${done} of ${count} succeeded in time`);
+    await new Promise((resolve) => setTimeout(resolve, 50 * lookEveryMs));
+  }
+}
+
+/** CPU time of a server that works in many processes. */
+function familyCpuMs(parent: number): number {
+  let ms = cpuMsOf(parent);
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const fields = readFileSync(`/proc/${entry}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+      if (Number(fields[1]) === parent) ms += cpuMsOf(Number(entry));
+    } catch {
+      // it ended while we looked
+    }
+  }
+  return ms;
+}
+
+function mapValues<K extends string, A, B>(
+  record: Record<K, A>,
+  map: (value: A) => B,
+): Record<K, B> {
+  return Object.fromEntries(
+    Object.entries<A>(record).map(([key, value]) => [key, map(value)]),
+  ) as Record<K, B>;
+}
+
+/** CPU time of a process so far, user and system; 0 where the system does not tell. */
+function cpuMsOf(pid: number): number {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    const ticksPerSecond = 100;
+    return ((Number(fields[11]) + Number(fields[12])) * 1000) / ticksPerSecond;
+  } catch {
+    return 0;
+  }
+}
+
+async function processOf(redis: Redis): Promise<number> {
+  return Number(/process_id:(\d+)/.exec(await redis.info('server'))?.[1]);
+}
+
+async function usedMemory(redis: Redis): Promise<number> {
+  return Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]);
+}
+
+/** Commands that came over the wire; what scripts call inside is not counted. */
+async function roundTripsOf(redis: Redis): Promise<number> {
+  const stats = await redis.info('commandstats');
+  const calls = (name: string) =>
+    Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
+  return calls('evalsha') + calls('publish') + calls('bzpopmin');
+}
