@@ -175,8 +175,9 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
       await guarded('look up commands', () =>
         Promise.all(
           entries.map(async ({ deviceId, id }) => {
-            const state = await queueOf(deviceId).getJobState(id);
-            if (!finished.has(state)) held.add(id);
+            const key = queueOf(deviceId).toKey(id);
+            const [timestamp, finishedOn] = await redis.hmget(key, 'timestamp', 'finishedOn');
+            if (timestamp && !finishedOn) held.add(id);
           }),
         ),
       );

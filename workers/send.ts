@@ -16,8 +16,8 @@ export type SendDeps = {
   now: () => number;
 };
 
-/** The start of an attempt and its write reach the ledger within this time, unless its end is faster. */
-const progressEveryMs = 20;
+/** What is not told at once reaches the ledger within this time, unless the attempt ends before. */
+const progressEveryMs = 200;
 
 export type Send = (run: Run) => Promise<Outcome>;
 
@@ -73,7 +73,10 @@ export function createSend({ bridge, recorder, metrics, window, now }: SendDeps)
       ms: null,
       outcome: null,
     };
-    noteProgress(run);
+    // Should Redis lose its memory, the ledger must know that this may have been written. What is safe to
+    // send again can wait for its answer, which mostly saves the row.
+    if (run.spec!.repeatable) noteProgress(run);
+    else tellProgress(run);
     const outcome = await bridge.deliver(
       {
         t: 'deliver',
@@ -105,24 +108,27 @@ export function createSend({ bridge, recorder, metrics, window, now }: SendDeps)
     noteProgress(run);
   }
 
-  /** What lasts is told to the ledger, a batch at a time; what ends before has told it all by then. */
+  /** What lasts is told to the ledger, a batch at a time; what has ended has told it all by then. */
   function recordProgress(): void {
     timer = undefined;
     const runs = unrecorded;
     unrecorded = new Set();
     for (const run of runs) {
-      if (run.settling) continue;
-      recorder.recordLater(
-        run.trail?.writtenAt === null
-          ? nextRecord(run, { status: 'queued', reason: 'handed to the gateway' })
-          : nextRecord(run, { status: 'sent' }),
-      );
+      if (!run.settling) tellProgress(run);
     }
+  }
+
+  function tellProgress(run: Run): void {
+    recorder.recordLater(
+      run.trail?.writtenAt === null
+        ? nextRecord(run, { status: 'queued', reason: 'handed to the gateway' })
+        : nextRecord(run, { status: 'sent' }),
+    );
   }
 
   function noteProgress(run: Run): void {
     unrecorded.add(run);
-    timer ??= setTimeout(recordProgress, progressEveryMs);
+    if (timer === undefined) timer = setTimeout(recordProgress, progressEveryMs);
   }
 
   function observe(run: Run, outcome: Outcome): void {

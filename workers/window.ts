@@ -6,6 +6,8 @@
 import type { Run } from './run.ts';
 
 export type Window = {
+  start(): void;
+  stop(): void;
   /** The job is on its way. */
   enter(run: Run): void;
   /** It was written and waits for its device, or has ended. Leaving twice is harmless. */
@@ -25,19 +27,43 @@ export type WindowDeps = {
 
 /** Concurrency changes in steps, so that not every receipt of a device moves it. */
 const step = 16;
+/**
+ * It grows at once and shrinks slowly: where it shrinks, BullMQ no longer takes the next job with the end
+ * of the last, and pays a round trip more for each.
+ */
+const shrinkEveryMs = 1_000;
 
 export function createWindow({ size, max, shardOf, setConcurrency }: WindowDeps): Window {
   const onTheirWay = new Set<Run>();
   const waiting: number[] = [];
+  const peaks: number[] = [];
   const allowed: number[] = [];
+
+  let timer: NodeJS.Timeout | undefined;
 
   function adjust(shard: number, by: number): void {
     const count = (waiting[shard] ?? 0) + by;
     waiting[shard] = count;
-    const wanted = Math.min(max, size + Math.ceil(count / step) * step);
-    if (wanted === allowed[shard]) return;
-    allowed[shard] = wanted;
-    setConcurrency(shard, wanted);
+    peaks[shard] = Math.max(peaks[shard] ?? 0, count);
+    if (wantedFor(count) > (allowed[shard] ?? size)) allow(shard, wantedFor(count));
+  }
+
+  function wantedFor(count: number): number {
+    return Math.min(max, size + Math.ceil(count / step) * step);
+  }
+
+  function allow(shard: number, jobs: number): void {
+    allowed[shard] = jobs;
+    setConcurrency(shard, jobs);
+  }
+
+  /** Down to what the last period needed at its busiest. */
+  function shrink(): void {
+    for (const [shard, jobs] of allowed.entries()) {
+      const wanted = wantedFor(peaks[shard] ?? 0);
+      if (jobs !== undefined && wanted < jobs) allow(shard, wanted);
+      peaks[shard] = waiting[shard] ?? 0;
+    }
   }
 
   function leave(run: Run): void {
@@ -45,6 +71,11 @@ export function createWindow({ size, max, shardOf, setConcurrency }: WindowDeps)
   }
 
   return {
+    start() {
+      timer = setInterval(shrink, shrinkEveryMs);
+      timer.unref();
+    },
+    stop: () => clearInterval(timer),
     enter: (run) => void onTheirWay.add(run),
     leave,
     end(run) {

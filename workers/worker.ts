@@ -187,6 +187,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
     bridge,
     async start(): Promise<void> {
       watch.start();
+      window.start();
       await bridge.start();
       await Promise.all(readers.map((reader) => reader.start()));
       reapAll.start();
@@ -208,6 +209,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
       await ledger.flush().catch(() => undefined);
       await bridge.stop();
       watch.stop();
+      window.stop();
     },
   };
 }

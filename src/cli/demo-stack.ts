@@ -1,5 +1,4 @@
 /** Everything that the demo runs against, started for it alone and gone with it. */
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { processEnv } from '../config/config.ts';
@@ -82,8 +81,6 @@ export async function startStack({ lifecycle, log, say, onLog }: StackDeps): Pro
       if (!lifecycle.closing()) casualties.push(`the ${role} ended with ${signal ?? code}`);
     });
   }
-  const watch = watchParent(started.map(({ pid }) => pid));
-  lifecycle.onClose('watch', () => watch.kill('SIGKILL'));
 
   const [gateway, worker, api] = roles.map((role) => started.find((one) => one.role === role)!);
   const apiUrl = `http://${must(api!.ready.http, 'http')}`;
@@ -103,19 +100,6 @@ export async function startStack({ lifecycle, log, say, onLog }: StackDeps): Pro
     ],
     casualties: () => [...casualties],
   };
-}
-
-/** Ends the processes when this one is gone without having done so, a SIGKILL included: its pipe closes. */
-function watchParent(pids: readonly number[]) {
-  const watch = spawn(
-    '/bin/sh',
-    ['-c', 'read -r _; kill -TERM "$@"; sleep 5; kill -KILL "$@"', 'watch', ...pids.map(String)],
-    { cwd: '/', stdio: ['pipe', 'ignore', 'ignore'], detached: true },
-  );
-  watch.on('error', () => undefined);
-  watch.unref();
-  (watch.stdin as (typeof watch.stdin & { unref?: () => void }) | null)?.unref?.();
-  return watch;
 }
 
 /** Keys and channels of one prefix; every key begins with it or with its shard's tag. */

@@ -26,8 +26,9 @@ export type WorkloadDeps = {
   members: readonly Member[];
   commands: number;
   seed: number;
+  /** Nothing is sent after it; what was sent till then is the workload. */
   signal: AbortSignal;
-  onAccepted: (count: number) => void;
+  onAccepted: (id: string) => void;
 };
 
 /** An AP3000 device wants half a second between commands. */
@@ -86,17 +87,17 @@ export async function sendWorkload(deps: WorkloadDeps): Promise<Workload> {
     const { deviceId, command } = step.body;
     // spread evenly over its round
     const dueMs = (index / members.length) * roundMs;
-    await delay(Math.max(0, startedAt + dueMs - performance.now()), undefined, { signal });
     try {
+      await delay(Math.max(0, startedAt + dueMs - performance.now()), undefined, { signal });
       if (step.after !== null) await endOf(step.after);
       const { id } = await slots(() => client.send(step.body));
       ids.set(index, id);
       const spec = protocolNamed(step.member.protocol)!.commands[command]!;
       const { ack, repeatable } = spec;
       workload.sent.push({ id, deviceId, command, ack, repeatable });
-      onAccepted(workload.sent.length);
+      onAccepted(id);
     } catch (error) {
-      if (signal.aborted) throw error;
+      if (signal.aborted) return;
       workload.refused.push({ deviceId, command, says: messageOf(error) });
     }
   };

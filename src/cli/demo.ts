@@ -72,15 +72,17 @@ export async function runDemo(options: DemoOptions = {}): Promise<boolean> {
     await allOnline(client, members, stop.signal);
     say(`${devices} devices are connected; sending ${commands} commands`);
 
-    const run = await runWorkload({ client, members, commands, seed, signal: stop.signal });
+    const run = await runWorkload({ stack, client, members, commands, seed, signal: stop.signal });
     const differences = differencesIn(run, fleet, stack);
-    const figures = figuresOf(run.shown);
+    const calm = new Set(members.filter(isCalm).map(({ deviceId }) => deviceId));
+    const figures = figuresOf(run.shown, (deviceId) => calm.has(deviceId));
     ok = differences.length === 0;
     if (json) printJson({ ok, devices, figures, differences, fleet, stack });
     else printTable(figures, differences);
 
     if (keep && !stop.signal.aborted) {
-      print(['', ...invitation(stack, exampleOf(members))]);
+      // with --json standard output holds that object alone
+      (json ? tell : print)(['', ...invitation(stack, exampleOf(members))]);
       await untilAborted(stop.signal);
     }
   } catch (error) {
@@ -130,58 +132,56 @@ type Run = Workload & { shown: ShownCommand[] };
 
 /** Sends everything and waits for every end, showing how far it is. */
 async function runWorkload(deps: {
+  stack: Stack;
   client: ApiClient;
   members: readonly Member[];
   commands: number;
   seed: number;
   signal: AbortSignal;
 }): Promise<Run> {
-  const { client, commands, signal } = deps;
+  const { stack, client, commands, signal } = deps;
   // clocks agree, but the first command may be accepted within this millisecond
   const from = new Date(Date.now() - 1000).toISOString();
   const progress = createProgress(commands, process.stderr);
-  let accepted = 0;
-  let workload: Workload | null = null;
-  const sending = sendWorkload({
-    ...deps,
-    onAccepted: (count) => {
-      accepted = count;
+  const ids = new Set<string>();
+  const enough = new AbortController();
+  const until = AbortSignal.any([signal, enough.signal]);
+  setMaxListeners(0, until);
+  let workload: Workload | undefined;
+  const sending = sendWorkload({ ...deps, signal: until, onAccepted: (id) => ids.add(id) }).then(
+    (result) => {
+      workload = result;
+      return result;
     },
-  }).then((result) => {
-    workload = result;
-  });
-  // it is awaited below; until then its end by an abort must not count as unhandled
+  );
+  // awaited below, on every way but that of an error, which tells more
   sending.catch(() => undefined);
   try {
     let giveUpAt = Number.POSITIVE_INFINITY;
-    for (;;) {
-      const before = accepted;
-      const unfinished = (await client.list({ from, status: allStatuses })).length;
-      progress.update(accepted, Math.max(0, before - unfinished));
-      if (workload !== null && unfinished === 0 && before === accepted) break;
-      if (workload !== null && giveUpAt === Number.POSITIVE_INFINITY) {
-        giveUpAt = performance.now() + endTimeoutMs;
-      }
-      if (performance.now() > giveUpAt) break;
-      // a failure of the sending ends the wait
-      await Promise.race([delay(pollMs, undefined, { signal }), sending.then(() => delay(pollMs))]);
+    while (performance.now() < giveUpAt && stack.casualties().length === 0) {
+      const accepted = ids.size;
+      const listed = await client.list({ from, status: allStatuses });
+      const unfinished = listed.filter(({ id }) => ids.has(id)).length;
+      progress.update(accepted, Math.max(0, accepted - unfinished));
+      if (workload && unfinished === 0 && accepted === ids.size) break;
+      if (workload) giveUpAt = Math.min(giveUpAt, performance.now() + endTimeoutMs);
+      await delay(pollMs, undefined, { signal });
     }
   } finally {
     progress.end();
+    enough.abort();
   }
-  await sending;
-  const { sent, refused } = workload!;
-  const ours = new Set(sent.map(({ id }) => id));
-  const shown = (await client.list({ from })).filter(({ id }) => ours.has(id));
+  const { sent, refused } = await sending;
+  const shown = (await client.list({ from })).filter(({ id }) => ids.has(id));
   return { sent, refused, shown };
 }
 
 function differencesIn({ sent, refused, shown }: Run, fleet: Fleet, stack: Stack): Difference[] {
   const byId = new Map(shown.map((command) => [command.id, command]));
   return [
+    ...stack.casualties().map((says) => ({ id: '-', deviceId: '-', command: '-', says })),
     ...refused.map((one) => ({ id: '-', ...one, says: `not accepted: ${one.says}` })),
     ...compare(sent, byId, fleet.log.frames()),
-    ...stack.casualties().map((says) => ({ id: '-', deviceId: '-', command: '-', says })),
   ];
 }
 
@@ -207,9 +207,13 @@ function printJson(run: {
   print([JSON.stringify({ ...rest, simulator: fleet.stats(), stores: stack.stores })]);
 }
 
+function isCalm({ temper }: Member): boolean {
+  return temper === 'calm';
+}
+
 /** A port of a calm device that the commands so far did not touch. */
 function exampleOf(members: readonly Member[]): { deviceId: string; body: object } {
-  const calm = members.filter(({ temper }) => temper === 'calm');
+  const calm = members.filter(isCalm);
   const bkv = calm.find(({ protocol }) => protocol === 'bkv');
   if (bkv) {
     const { deviceId } = bkv;
@@ -236,6 +240,10 @@ function untilAborted(signal: AbortSignal): Promise<void> {
 
 function say(sentence: string): void {
   process.stderr.write(`${sentence}\n`);
+}
+
+function tell(lines: readonly string[]): void {
+  say(lines.join('\n'));
 }
 
 function sayRaw(text: string): void {

@@ -81,6 +81,47 @@ frame
     print(encodeFrame({ protocol, deviceId: device, command, params, msgId }));
   });
 
+program
+  .command('demo')
+  .description('start everything, connect simulated devices, send commands and compare the ends')
+  .option('--keep', 'stay up afterwards')
+  .option('--devices <n>', 'simulated devices of both protocols', whole, 200)
+  .option('--commands <n>', 'commands to send', whole, 2_000)
+  .option('--seed <n>', 'of everything that is left to chance', whole, 7)
+  .option('--json', 'print one JSON object in place of the table')
+  .action(async (options) => {
+    const { runDemo } = await import('./demo.ts');
+    await runDemo(options);
+  });
+
+program
+  .command('simulate')
+  .description('run simulated devices against a gateway, until Ctrl-C')
+  .requiredOption('--tcp <host:port>', 'where the gateway listens')
+  .option('--devices <n>', 'how many', whole, 100)
+  .addOption(
+    new Option('--protocol <name>', 'what they speak')
+      .choices(['bkv', 'ap3000', 'both'])
+      .default('both'),
+  )
+  .option('--ack-delay <ms>', 'from a command to its answer; one number or FROM-TO', range, 0)
+  .option('--loss <p>', 'probability that a command gets no answer', probability, 0)
+  .option('--refusal <p>', 'probability that a command is refused', probability, 0)
+  .option('--disconnect <p>', 'probability that a command breaks the connection', probability, 0)
+  .option('--garbage <p>', 'probability of noise around a frame', probability, 0)
+  .option('--late <p>', 'probability that an answer comes after its deadline', probability, 0)
+  .option('--seed <n>', 'of everything that is left to chance', whole, 1)
+  .option('--log <file>', 'write every command frame as a line of JSON')
+  .option('--json', 'report as JSON')
+  .action(async (given) => {
+    const { runSimulate } = await import('./simulate.ts');
+    const { ackDelay: ackDelayMs, loss, refusal, disconnect, garbage, late, ...options } = given;
+    await runSimulate({
+      ...options,
+      knobs: { ackDelayMs, loss, refusal, disconnect, garbage, late },
+    });
+  });
+
 try {
   await program.parseAsync();
 } catch (error) {
@@ -99,6 +140,19 @@ function whole(text: string): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= 0) return value;
   throw new InvalidArgumentError('It takes a whole number.');
+}
+
+function probability(text: string): number {
+  const value = Number(text);
+  if (text !== '' && value >= 0 && value <= 1) return value;
+  throw new InvalidArgumentError('It takes a number from 0 to 1.');
+}
+
+function range(text: string): number | [number, number] {
+  const [from = '', to = from] = text.split('-');
+  const bounds: [number, number] = [whole(from), whole(to)];
+  if (bounds[0] > bounds[1]) throw new InvalidArgumentError('FROM is more than TO.');
+  return bounds[0] === bounds[1] ? bounds[0] : bounds;
 }
 
 function versionOf(): string {

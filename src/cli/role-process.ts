@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { DownlinkError } from '../errors.ts';
-import { onExit } from '../lifecycle/lifecycle.ts';
+import { watchParent } from '../lifecycle/parent-watch.ts';
 
 export const roles = ['gateway', 'worker', 'api'] as const;
 export type Role = (typeof roles)[number];
@@ -42,11 +42,13 @@ export async function startRole(options: RoleProcessOptions): Promise<RoleProces
   const child = spawn(process.execPath, [...nodeArgs, program, 'start', '--role', role], {
     env,
     stdio: ['ignore', 'pipe', 'pipe'],
+    // A group of its own: Ctrl-C reaches the parent alone, which then asks each role to end, once.
+    detached: true,
   });
-  const forget = onExit(() => child.kill('SIGKILL'));
+  const watch = child.pid ? watchParent({ pid: child.pid, signal: 'SIGTERM' }) : undefined;
   const ended = new Promise<Awaited<RoleProcess['ended']>>((resolve) => {
     child.once('exit', (code, signal) => {
-      forget();
+      watch?.stop();
       resolve({ code, signal });
     });
   });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DownlinkError, messageOf } from '../errors.ts';
+import { type ParentWatch, watchParent } from '../lifecycle/parent-watch.ts';
 import { type Account, type Env, SYSTEM_PATH } from './machine.ts';
 
 export type PrivateServer = {
@@ -48,7 +49,7 @@ export async function startPrivateServer(deps: PrivateServerDeps): Promise<Priva
   const pidPath = join(folder, 'server.pid');
   let child: ChildProcess | undefined;
   let gone: Promise<void> = Promise.resolve();
-  let watch: ChildProcess | undefined;
+  let watch: ParentWatch | undefined;
   let stopped: Promise<void> | undefined;
 
   async function start(): Promise<void> {
@@ -71,7 +72,7 @@ export async function startPrivateServer(deps: PrivateServerDeps): Promise<Priva
       child = started.child;
       gone = started.gone.then(() => {
         child = undefined;
-        watch?.kill('SIGKILL');
+        watch?.stop();
         watch = undefined;
       });
     } catch (error) {
@@ -80,7 +81,12 @@ export async function startPrivateServer(deps: PrivateServerDeps): Promise<Priva
       await log.close();
     }
     if (child?.pid) {
-      watch = watchParent(child.pid, stopSignal, temporary ? folder : undefined);
+      watch = watchParent({
+        pid: child.pid,
+        signal: stopSignal,
+        folder: temporary ? folder : undefined,
+        path: SYSTEM_PATH,
+      });
       await writeFile(pidPath, String(child.pid), { mode: 0o600 });
     }
     const giveUp = new AbortController();
@@ -182,30 +188,4 @@ function spawnServer(deps: PrivateServerDeps, logFd: number) {
   });
   child.unref();
   return { child, gone };
-}
-
-/**
- * A shell that reads from a pipe we hold and never write to. However we end, a SIGKILL included,
- * the pipe closes, and the shell ends the server and removes what was temporary.
- */
-function watchParent(pid: number, signal: NodeJS.Signals, folder: string | undefined) {
-  const script = [
-    'read -r _',
-    'kill -CONT "$1"; kill -"$2" "$1"',
-    'i=0; while kill -0 "$1" && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.1; done',
-    'kill -KILL "$1"',
-    '[ -z "$3" ] || rm -rf "$3"',
-  ].join('\n');
-  const args = ['-c', script, 'downlink-watch', String(pid), signal.slice(3), folder ?? ''];
-  const watch = spawn('/bin/sh', args, {
-    cwd: '/',
-    stdio: ['pipe', 'ignore', 'ignore'],
-    env: { PATH: SYSTEM_PATH } as NodeJS.ProcessEnv,
-    detached: true,
-  });
-  watch.on('error', () => undefined);
-  watch.unref();
-  const pipe = watch.stdin;
-  if (pipe && 'unref' in pipe) (pipe as typeof pipe & { unref(): void }).unref();
-  return watch;
 }

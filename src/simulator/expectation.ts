@@ -57,9 +57,13 @@ export function compare(
     if (seen.length > end.attempts.length) {
       differs(`the device received it ${seen.length} times in ${end.attempts.length} attempts`);
     }
+    if (seen.length === 0) {
+      differs(`it is ${end.status}, but never reached the device`);
+      continue;
+    }
     const expected = expectedEnds(command, end, seen);
     if (!expected.includes(end.status)) {
-      differs(`it ended as ${end.status} and should be ${expected.join(' or ')}: ${storyOf(seen)}`);
+      differs(`it is ${end.status} and should be ${expected.join(' or ')}: ${storyOf(seen)}`);
     }
   }
   for (const frame of [...received.values()].flat()) {
@@ -71,7 +75,6 @@ export function compare(
 }
 
 function expectedEnds(command: Sent, end: Shown, seen: readonly FrameEntry[]): string[] {
-  if (seen.length === 0) return ['succeeded or rejected after it reached its device'];
   if (command.ack === 'none') return ['unacknowledged'];
   const answered = seen.filter(({ answeredAt }) => answeredAt !== null);
   if (answered.length > 0) {
@@ -84,7 +87,6 @@ function expectedEnds(command: Sent, end: Shown, seen: readonly FrameEntry[]): s
 }
 
 function storyOf(seen: readonly FrameEntry[]): string {
-  if (seen.length === 0) return 'it never reached the device';
   const parts = seen.map(({ answeredAt, says, intended }) =>
     answeredAt === null ? `unanswered (${intended})` : `answered ${says}`,
   );

@@ -1,9 +1,8 @@
 /** What benchmarks start: stores of their own, roles and helpers as processes. */
-import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { connectPostgres } from '../../src/connections/postgres.ts';
 import { discover, type Stores } from '../../src/discovery/discovery.ts';
-import type { FleetOptions } from '../../src/simulator/fleet.ts';
 import { migrate } from '../../src/store/migrate.ts';
 
 export type BenchStores = Stores & { env: NodeJS.ProcessEnv };
@@ -35,17 +34,6 @@ export async function postgresVersion(url: string): Promise<string> {
   } finally {
     await pool.end();
   }
-}
-
-/** Starts a fleet and resolves when every device is logged in. */
-export async function startFleet(options: FleetOptions): Promise<ChildProcess> {
-  const child = fork(local('./fleet.ts'), { stdio: ['ignore', 2, 2, 'ipc'] });
-  child.send({ start: options });
-  await new Promise<void>((resolve, reject) => {
-    child.once('message', () => resolve());
-    child.once('exit', (code) => reject(new Error(`the fleet ended with ${code}`)));
-  });
-  return child;
 }
 
 /** Runs a script of this folder to its end and resolves with the JSON line it printed. */

@@ -12,8 +12,9 @@ import { connectPostgres } from '../../src/connections/postgres.ts';
 import { closeRedis, connectRedis, type Redis } from '../../src/connections/redis.ts';
 import { createLog } from '../../src/log/log.ts';
 import { bkv } from '../../src/protocols/bkv/index.ts';
+import { startRemoteFleet } from '../../src/simulator/remote.ts';
 import { createLedger } from '../../src/store/ledger.ts';
-import { benchStores, postgresVersion, runScript, startFleet } from './processes.ts';
+import { benchStores, postgresVersion, runScript } from './processes.ts';
 import type { Report } from './report.ts';
 
 export type BenchOptions = {
@@ -145,7 +146,7 @@ async function benchOurs({ redis, env, postgresPid }: BenchSite, options: BenchO
   const nodeArgs = options.profile ? ['--cpu-prof', '--cpu-prof-dir=.cache/profiles'] : [];
   const gateway = await startRole({ role: 'gateway', env, onLog, nodeArgs });
   const [host = '', port = ''] = gateway.ready.tcp!.split(':');
-  const fleet = await startFleet({
+  const fleet = await startRemoteFleet({
     host,
     port: Number(port),
     devices: Array.from({ length: options.devices }, (_, n) => ({
@@ -171,7 +172,7 @@ async function benchOurs({ redis, env, postgresPid }: BenchSite, options: BenchO
     const processes = {
       worker: worker.pid,
       gateway: gateway.pid,
-      devices: fleet.pid ?? 0,
+      devices: fleet.pid,
       redis: await processOf(redis),
       postgres: postgresPid,
     };
@@ -182,10 +183,14 @@ async function benchOurs({ redis, env, postgresPid }: BenchSite, options: BenchO
       options.say(`  ${name}: ${((1000 * ms) / commands.length).toFixed(0)} µs of CPU a command`);
     }
     const roundTrips = (await roundTripsOf(redis)) / commands.length;
+    const { rows } = await pool.query(
+      "SELECT n_tup_ins, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname='commands'",
+    );
+    options.say(JSON.stringify(rows));
     await worker.end();
     return { perSecond, bytesPerCommand, roundTrips };
   } finally {
-    fleet.disconnect();
+    await fleet.stop();
     await gateway.end();
     await outbound.close();
     await ledger.close();
