@@ -3,6 +3,7 @@ import { type Job, Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Keys } from '../src/bridge/keys.ts';
 import type { Command } from '../src/command.ts';
+import { isRedisOutage } from '../src/connections/outage.ts';
 import { DownlinkError, messageOf } from '../src/errors.ts';
 import type { Base, Outbound, QueueCounts, Taken } from './contract.ts';
 import {
@@ -159,7 +160,8 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
       if (!job) return false;
       try {
         await job.promote();
-      } catch {
+      } catch (error) {
+        if (isRedisOutage(error)) throw error;
         return false;
       }
       // Before its equals: it has waited longer than all of them.

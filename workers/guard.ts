@@ -37,7 +37,8 @@ export function createGuard({ ledger, redisStartedAt, log, now }: GuardDeps): Gu
       const detail = `this worker knows no command ${command.command} of protocol ${command.protocol}`;
       return { go: false, outcome: { kind: 'refused', reason: 'unsupported', detail } };
     }
-    if (now() >= command.deadline) {
+    // One that was active before may have been written then: its mark is asked first.
+    if (job.attemptsStarted <= 1 && now() >= command.deadline) {
       const detail = 'its time to live ended in the queue';
       return { go: false, outcome: { kind: 'refused', reason: 'expired', detail } };
     }

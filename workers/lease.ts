@@ -11,7 +11,7 @@ export type DutyDeps = {
   /** Redis key of the lease. */
   lease: string;
   holder: string;
-  scripts: Pick<BridgeScripts, 'dlHoldLease'>;
+  scripts: Pick<BridgeScripts, 'dlHoldLease' | 'dlGiveLease'>;
   everyMs: number;
   /** The first time comes after so long. */
   firstMs?: number;
@@ -19,39 +19,56 @@ export type DutyDeps = {
   log: Log;
 };
 
-/** The lease outlives this many periods, so that its holder keeps it from one to the next. */
-const leasePeriods = 3;
-const minLeaseMs = 10_000;
+/** Longer than a turn of work takes; a holder that dies holds up the others no longer. */
+const leaseMs = 30_000;
+const retryMs = 5_000;
 
 export function createDuty(deps: DutyDeps): Duty {
   const { name, lease, holder, scripts, everyMs, firstMs = everyMs, work, log } = deps;
   let timer: NodeJS.Timeout | undefined;
   let running: Promise<void> | undefined;
+  let askedAgain = false;
   let closed = false;
 
-  async function once(): Promise<void> {
+  /** Resolves with when to look again. */
+  async function once(): Promise<number> {
     try {
-      const ms = Math.max(everyMs * leasePeriods, minLeaseMs);
-      if (Number(await scripts.dlHoldLease(lease, holder, ms)) === 1) await work();
+      if (Number(await scripts.dlHoldLease(lease, holder, leaseMs)) !== 1) {
+        return Math.min(everyMs, leaseMs);
+      }
+      try {
+        await work();
+      } finally {
+        await scripts.dlGiveLease(lease, holder);
+      }
+      return everyMs;
     } catch (error) {
-      log.warn({ duty: name, error: messageOf(error) }, 'duty put off');
+      log.debug({ duty: name, error: messageOf(error) }, 'duty put off');
+      return Math.min(everyMs, retryMs);
     }
   }
 
   function schedule(ms: number): void {
     if (closed) return;
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      running ??= once().finally(() => {
-        running = undefined;
-        schedule(everyMs);
-      });
-    }, ms);
+    timer = setTimeout(run, ms);
+  }
+
+  function run(): void {
+    if (running) {
+      askedAgain = true;
+      return;
+    }
+    running = once().then((nextMs) => {
+      running = undefined;
+      schedule(askedAgain ? 0 : nextMs);
+      askedAgain = false;
+    });
   }
 
   return {
     start: () => schedule(firstMs),
-    now: () => schedule(0),
+    now: run,
     async close() {
       closed = true;
       clearTimeout(timer);

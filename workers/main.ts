@@ -73,12 +73,13 @@ export async function runWorker({ config }: { config: Config }): Promise<void> {
     log,
     concurrency: config.outbound.concurrency,
   });
+  await worker.start();
+  // After its clients were made, so that it closes before them: jobs in hand need them to end.
   lifecycle.onClose(
     'worker',
     () => worker.stop(config.worker.drainMs),
     config.worker.drainMs + closingMs,
   );
-  await worker.start();
 
   const admin = createAdminServer({
     addr: config.worker.adminAddr,

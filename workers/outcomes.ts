@@ -4,7 +4,6 @@ import type { RedisOutbound } from '../queues/outbound.ts';
 import type { Keys } from '../src/bridge/keys.ts';
 import type { StreamedOutcome } from '../src/bridge/messages.ts';
 import { parseStreamedOutcome } from '../src/bridge/messages.ts';
-import type { BridgeScripts } from '../src/bridge/scripts.ts';
 import type { StreamEntry } from '../src/bridge/stream-reader.ts';
 import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
 import { type Command, type CommandRecord, isFinal } from '../src/command.ts';
@@ -17,9 +16,8 @@ import { trailOf } from './run.ts';
 
 export type OutcomesDeps = {
   redis: Redis;
-  scripts: BridgeScripts;
   keys: Keys;
-  bridge: Pick<WorkerBridge, 'offer'>;
+  bridge: Pick<WorkerBridge, 'offer' | 'release'>;
   ledger: Pick<Ledger, 'find'>;
   outbound: Pick<RedisOutbound, 'find' | 'take' | 'forget' | 'wake'>;
   recorder: Recorder;
@@ -37,7 +35,7 @@ const isAnswer = (outcome: Outcome): outcome is Answer =>
   outcome.kind === 'acked' || outcome.kind === 'rejected' || outcome.kind === 'unacknowledged';
 
 export function createOutcomes(deps: OutcomesDeps) {
-  const { redis, scripts, keys, bridge, ledger, outbound, recorder, metrics, log, now } = deps;
+  const { redis, keys, bridge, ledger, outbound, recorder, metrics, log, now } = deps;
 
   /** Handles stream entries one after the other: several may speak of one command. */
   async function handle(entries: StreamEntry[]): Promise<void> {
@@ -110,15 +108,7 @@ export function createOutcomes(deps: OutcomesDeps) {
   }
 
   async function release(deviceId: string, id: string): Promise<void> {
-    const woken = await scripts.dlRelease(
-      keys.marks(deviceId),
-      keys.parked(deviceId),
-      keys.keptOutcome(deviceId, id),
-      keys.presence(deviceId),
-      id,
-      'final',
-      1,
-    );
+    const woken = await bridge.release(deviceId, id, 'final', 1);
     for (const next of woken) await outbound.wake(deviceId, next);
   }
 

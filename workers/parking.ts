@@ -1,5 +1,6 @@
 /** Where commands wait that cannot go now: index → park → look again → wake. */
 
+import type { Redis } from 'ioredis';
 import type { RedisOutbound } from '../queues/outbound.ts';
 import type { Keys } from '../src/bridge/keys.ts';
 import type { BridgeScripts } from '../src/bridge/scripts.ts';
@@ -13,10 +14,12 @@ export type Parking = {
   park(run: Run, because: UnwrittenReason): Promise<void>;
   /** The device is back, or its lane has room: lets its most urgent parked commands go. */
   wakeDevice(deviceId: string): void;
+  /** Wakes what can go on all devices: words that nobody heard are made up for. */
+  wakeAll(): Promise<void>;
 };
 
 export type ParkingDeps = {
-  scripts: BridgeScripts;
+  redis: Redis & BridgeScripts;
   keys: Keys;
   outbound: Pick<RedisOutbound, 'wake'>;
   untilDone<T>(step: () => Promise<T>): Promise<T>;
@@ -31,7 +34,7 @@ const wokenAtOnce = 5;
 const mostUrgent = 9;
 
 export function createParking(deps: ParkingDeps): Parking {
-  const { scripts, keys, outbound, untilDone, log, now } = deps;
+  const { redis, keys, outbound, untilDone, log, now } = deps;
 
   function wake(deviceId: string, id: string): void {
     outbound.wake(deviceId, id).catch((error) => {
@@ -39,10 +42,22 @@ export function createParking(deps: ParkingDeps): Parking {
     });
   }
 
+  async function wakeParked(deviceId: string, wokenToo: 0 | 1): Promise<void> {
+    const ids = await redis.dlWakeable(
+      keys.parked(deviceId),
+      keys.presence(deviceId),
+      keys.parkedDevices(keys.shardOf(deviceId)),
+      wokenAtOnce,
+      wokenToo,
+      deviceId,
+    );
+    for (const id of ids) wake(deviceId, id);
+  }
+
   /** What it waits for may have come between the refusal and the parking. */
   function lookAgain(run: Run, because: UnwrittenReason): void {
     const { id, deviceId } = run.command;
-    scripts
+    redis
       .dlLook(
         keys.presence(deviceId),
         keys.marks(deviceId),
@@ -61,7 +76,8 @@ export function createParking(deps: ParkingDeps): Parking {
     async park(run, because) {
       const { id, deviceId, priority, deadline } = run.command;
       const score = mostUrgent - priority;
-      await untilDone(() => scripts.dlPark(keys.parked(deviceId), id, score));
+      const devices = keys.parkedDevices(keys.shardOf(deviceId));
+      await untilDone(() => redis.dlPark(keys.parked(deviceId), devices, id, score, deviceId));
       const times = Math.max(0, run.job.attemptsStarted - run.job.attemptsMade - 1);
       const backstop = Math.min(backstopFirstMs * 2 ** Math.min(times, 10), backstopMaxMs);
       const until = Math.min(now() + backstop, deadline);
@@ -71,12 +87,24 @@ export function createParking(deps: ParkingDeps): Parking {
       setImmediate(lookAgain, run, because);
     },
     wakeDevice(deviceId) {
-      scripts
-        .dlPopParked(keys.parked(deviceId), wokenAtOnce)
-        .then((ids) => {
-          for (const id of ids) wake(deviceId, id);
-        })
-        .catch((error) => log.warn({ deviceId, error: messageOf(error) }, 'device not woken'));
+      wakeParked(deviceId, 0).catch((error) => {
+        log.warn({ deviceId, error: messageOf(error) }, 'device not woken');
+      });
+    },
+    async wakeAll() {
+      for (let shard = 0; shard < keys.shards; shard += 1) {
+        let cursor = '0';
+        do {
+          const [next, devices] = await redis.sscan(
+            keys.parkedDevices(shard),
+            cursor,
+            'COUNT',
+            500,
+          );
+          cursor = next;
+          await Promise.all(devices.map((deviceId) => wakeParked(deviceId, 1)));
+        } while (cursor !== '0');
+      }
     },
   };
 }

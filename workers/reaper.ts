@@ -4,7 +4,9 @@ import type { RedisOutbound } from '../queues/outbound.ts';
 import type { Keys } from '../src/bridge/keys.ts';
 import type { CommandRecord } from '../src/command.ts';
 import { isFinal } from '../src/command.ts';
+import { DownlinkError } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
+import { refusedReasons, unwrittenReasons } from '../src/outcome.ts';
 import { protocolNamed } from '../src/protocols/index.ts';
 import type { Ledger } from '../src/store/contract.ts';
 import type { Recorder } from './recorder.ts';
@@ -25,7 +27,10 @@ const page = 500;
 const youngMs = 5_000;
 
 export type Reaper = {
-  /** Looks at unfinished rows; all of them, or only those that the queue refused at accept. */
+  /**
+   * Looks at unfinished rows; all of them, or only those that the queue refused at accept. Throws
+   * STORE_UNAVAILABLE while settlements are still on their way to the ledger.
+   */
   reap(which: { ledgerOnly: boolean }): Promise<{ seen: number; putBack: number; ended: number }>;
 };
 
@@ -35,7 +40,9 @@ export function createReaper(deps: ReaperDeps): Reaper {
   async function reap({ ledgerOnly }: { ledgerOnly: boolean }) {
     const done = { seen: 0, putBack: 0, ended: 0 };
     // Settlements that still travel would look like commands that nobody holds.
-    if ((await redis.xlen(keys.settlements())) > 0) return done;
+    if ((await redis.xlen(keys.settlements())) > 0) {
+      throw new DownlinkError('STORE_UNAVAILABLE', 'settlements are on their way to the ledger');
+    }
     let afterId: string | null = null;
     for (;;) {
       const rows: CommandRecord[] = await ledger.unfinished({
@@ -111,15 +118,8 @@ export function createReaper(deps: ReaperDeps): Reaper {
   return { reap };
 }
 
-const unwritten = new Set<string | null>([
-  'offline',
-  'stale-epoch',
-  'lane-full',
-  'key-blocked',
-  'draining',
-  'socket-closed',
-]);
+const surelyUnwritten: ReadonlySet<string> = new Set([...unwrittenReasons, ...refusedReasons]);
 
 function mayHaveReached({ outcome }: CommandRecord['trail'][string]): boolean {
-  return !unwritten.has(outcome);
+  return outcome === null || !surelyUnwritten.has(outcome);
 }

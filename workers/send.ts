@@ -48,12 +48,16 @@ export function createSend({ bridge, recorder, metrics, window, now }: SendDeps)
       return { kind: 'ambiguous', reason: 'gateway-silent', writtenAt: null, endedAt: now() };
     }
     run.writtenBefore ||= route.writtenBefore;
+    const again = route.kind === 'go' && route.again;
+    if (!again && now() >= command.deadline) {
+      return { kind: 'refused', reason: 'expired', detail: 'its time to live ended in the queue' };
+    }
     if (route.kind === 'offline') return { kind: 'unwritten', reason: 'offline' };
+    run.epochSeen = String(route.epoch);
     if (!route.again && !bridge.isLive(route.gatewayId)) {
       const detail = `gateway ${route.gatewayId} holds no lease`;
       return { kind: 'unwritten', reason: 'offline', detail };
     }
-    run.epochSeen = String(route.epoch);
     let frame: string;
     try {
       frame = toHex(run.spec!.encode(command.params, command.deviceId, route.wireId));

@@ -4,8 +4,6 @@
  */
 import { DelayedError, UnrecoverableError } from 'bullmq';
 import type { RedisOutbound } from '../queues/outbound.ts';
-import type { Keys } from '../src/bridge/keys.ts';
-import type { BridgeScripts } from '../src/bridge/scripts.ts';
 import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
 import type { Command, Status } from '../src/command.ts';
 import { DownlinkError } from '../src/errors.ts';
@@ -98,6 +96,9 @@ function refused(
   return end('failed', detail, code);
 }
 
+/** Ambiguous ends that the worker decided by itself, without a word of the gateway. */
+const ourJudgements: ReadonlySet<string> = new Set(['gateway-lost', 'gateway-silent']);
+
 const ambiguousSentences = {
   'no-ack': 'the device did not answer in time',
   'write-error': 'the socket failed during the write',
@@ -129,9 +130,7 @@ function ambiguous(
 }
 
 export type SettleDeps = {
-  bridge: Pick<WorkerBridge, 'settled'>;
-  scripts: BridgeScripts;
-  keys: Keys;
+  bridge: Pick<WorkerBridge, 'settled' | 'release'>;
   outbound: Pick<RedisOutbound, 'wake'>;
   recorder: Recorder;
   parking: Parking;
@@ -175,13 +174,14 @@ export function createSettle(deps: SettleDeps): Settle {
       case 'end':
         await recordEnd(run, verdict);
         await releaseAndWake(run, 'final');
-        if (run.trail) bridge.settled(run.trail.gatewayId, run.command.id, run.trail.attempt);
+        dismiss(run, outcome);
         recorder.notifyWaiter(run.command);
         return tellEnd(verdict);
       case 'retry':
-        recorder.recordLater(nextRecord(run, { status: 'queued', reason: verdict.reason }));
+        // Awaited: the next attempt carries only its own part of the trail.
+        await recorder.record(nextRecord(run, { status: 'queued', reason: verdict.reason }));
         await releaseAndWake(run, 'rest');
-        if (run.trail) bridge.settled(run.trail.gatewayId, run.command.id, run.trail.attempt);
+        dismiss(run, outcome);
         throw mark(
           new DownlinkError('TIMEOUT', verdict.reason, { details: { delayMs: verdict.delayMs } }),
         );
@@ -193,6 +193,12 @@ export function createSettle(deps: SettleDeps): Settle {
     }
   };
 
+  /** The gateway may forget the attempt, unless we gave it up unheard: then its answer is still to come. */
+  function dismiss({ trail, command }: Run, outcome: Outcome): void {
+    const unheard = outcome.kind === 'ambiguous' && ourJudgements.has(outcome.reason);
+    if (trail && !unheard) bridge.settled(trail.gatewayId, command.id, trail.attempt);
+  }
+
   async function recordEnd(run: Run, verdict: Extract<Verdict, { kind: 'end' }>): Promise<void> {
     const { status, reason, code, result } = verdict;
     await recorder.record(nextRecord(run, { status, reason, code, result, settledAt: now() }));
@@ -201,17 +207,8 @@ export function createSettle(deps: SettleDeps): Settle {
   async function releaseAndWake(run: Run, mode: 'final' | 'rest' | 'unwritten'): Promise<void> {
     const { id, deviceId } = run.command;
     // An unwritten command left no room: the one that takes its place wakes the next.
-    const woken = await recorder.untilDone(() =>
-      deps.scripts.dlRelease(
-        deps.keys.marks(deviceId),
-        deps.keys.parked(deviceId),
-        deps.keys.keptOutcome(deviceId, id),
-        deps.keys.presence(deviceId),
-        id,
-        mode,
-        mode === 'unwritten' ? 0 : 1,
-      ),
-    );
+    const wake = mode === 'unwritten' ? 0 : 1;
+    const woken = await recorder.untilDone(() => bridge.release(deviceId, id, mode, wake));
     for (const next of woken) {
       deps.outbound.wake(deviceId, next).catch((error) => {
         deps.log.warn({ commandId: next, error }, 'parked command not woken');

@@ -57,10 +57,23 @@ const settings = {
 } as const;
 
 /** Jobs of one shard that are on their way to their device at once. */
-const windowSize = 64;
+const windowSize = 32;
 const reapLedgerOnlyEveryMs = 1_000;
 const reapEveryMs = 10 * 60_000;
 const reapFirstMs = 2_000;
+/** Once the gateways were heard. */
+const wakeFirstMs = 500;
+
+/**
+ * BullMQ's main loop notices a raised concurrency only when a job ends, and here all of them may be waiting
+ * for devices. `Worker.resume()` wakes it in the same way; nothing public does.
+ */
+function takeMore(consumer: Worker): void {
+  const { mainLoopQueue } = consumer as unknown as {
+    mainLoopQueue: { add(job: Promise<undefined>): void } | null;
+  };
+  mainLoopQueue?.add(Promise.resolve(undefined));
+}
 
 export function createOutboundWorker(deps: WorkerDeps) {
   const { workerId, keys, subscriber, outbound, ledger, metrics, log, concurrency } = deps;
@@ -71,7 +84,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
 
   const recorder = createRecorder({ ledger, redis, keys, log, closing: closing.signal });
   const { untilDone } = recorder;
-  const parking = createParking({ scripts: redis, keys, outbound, untilDone, log, now });
+  const parking = createParking({ redis, keys, outbound, untilDone, log, now });
   const bridge = createWorkerBridge({
     workerId,
     redis,
@@ -80,13 +93,19 @@ export function createOutboundWorker(deps: WorkerDeps) {
     log,
     now,
     onWake: parking.wakeDevice,
+    onBack: () => wakeAll.now(),
     onOrphan: ({ id, outcome }: { id: string; outcome: Outcome }) => {
       // The gateway keeps it until it is called settled, then puts it into the stream.
       log.debug({ commandId: id, outcome: outcome.kind }, 'an end nobody waits for');
     },
     onMessages: (direction, count) => metrics.bridgeMessages.inc({ direction }, count),
   });
-  const watch = createRedisWatch({ redis, now, onReplaced: () => reapAll.now() });
+  const watch = createRedisWatch({
+    redis,
+    memoryKey: keys.memory(),
+    now,
+    onReplaced: () => reapAll.now(),
+  });
   const guard = createGuard({
     ledger,
     redisStartedAt: () => untilDone(() => watch.startedAt()),
@@ -99,14 +118,15 @@ export function createOutboundWorker(deps: WorkerDeps) {
     shardOf: keys.shardOf,
     setConcurrency: (shard, jobs) => {
       const consumer = consumers[shard];
-      if (consumer) consumer.concurrency = jobs;
+      if (!consumer) return;
+      const more = jobs > consumer.concurrency;
+      consumer.concurrency = jobs;
+      if (more) takeMore(consumer);
     },
   });
   const send = createSend({ bridge, recorder, metrics, window, now });
   const settle = createSettle({
     bridge,
-    scripts: redis,
-    keys,
     outbound,
     recorder,
     parking,
@@ -118,7 +138,6 @@ export function createOutboundWorker(deps: WorkerDeps) {
 
   const outcomes = createOutcomes({
     redis,
-    scripts: redis,
     keys,
     bridge,
     ledger,
@@ -155,6 +174,14 @@ export function createOutboundWorker(deps: WorkerDeps) {
     firstMs: reapFirstMs,
     work: () => reaper.reap({ ledgerOnly: false }),
   });
+  const wakeAll = createDuty({
+    ...duty,
+    name: 'parked commands',
+    lease: keys.lease('parked'),
+    everyMs: reapEveryMs,
+    firstMs: wakeFirstMs,
+    work: parking.wakeAll,
+  });
   const reapLedgerOnly = createDuty({
     ...duty,
     name: 'ledger-only reaper',
@@ -163,6 +190,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
     work: () => reaper.reap({ ledgerOnly: true }),
   });
 
+  const duties = [reapAll, wakeAll, reapLedgerOnly];
   const foreignEnds = createForeignEnds({ recorder, log, now });
 
   function consume(shard: number): Worker<OutboundJob> {
@@ -190,14 +218,13 @@ export function createOutboundWorker(deps: WorkerDeps) {
       window.start();
       await bridge.start();
       await Promise.all(readers.map((reader) => reader.start()));
-      reapAll.start();
-      reapLedgerOnly.start();
+      for (const each of duties) each.start();
       for (let shard = 0; shard < keys.shards; shard += 1) consumers.push(consume(shard));
       await Promise.all(consumers.map((worker) => worker.waitUntilReady()));
     },
     /** Takes no more jobs and waits for those in hand; after `ms` they are left to another worker. */
     async stop(ms: number): Promise<void> {
-      await Promise.all([reapAll.close(), reapLedgerOnly.close()]);
+      await Promise.all(duties.map((each) => each.close()));
       const timer = setTimeout(() => closing.abort(), ms);
       await Promise.race([
         Promise.all(consumers.map((worker) => worker.close())),

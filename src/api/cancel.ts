@@ -2,6 +2,7 @@
 import type { Outbound } from '../../queues/contract.ts';
 import { type Attempt, assertTransition, type CommandRecord, isFinal } from '../command.ts';
 import { DownlinkError } from '../errors.ts';
+import { refusedReasons, unwrittenReasons } from '../outcome.ts';
 import type { Ledger } from '../store/contract.ts';
 import { asAccepted, type Lookup } from './lookup.ts';
 
@@ -60,10 +61,13 @@ function refuseIfOver(record: CommandRecord): void {
   if (mayBeWritten(record)) throw alreadySent(record.id);
 }
 
+/** Outcomes, as the trail names them, of attempts whose bytes surely stayed here. */
+const neverWritten: ReadonlySet<string> = new Set([...unwrittenReasons, ...refusedReasons]);
+
 /** A published delivery without a clear "never written" counts as written. */
 function mayBeWritten(record: CommandRecord): boolean {
   const written = ({ writtenAt, outcome }: Attempt) =>
-    writtenAt !== null || (outcome !== 'unwritten' && outcome !== 'refused');
+    writtenAt !== null || outcome === null || !neverWritten.has(outcome);
   return record.status === 'sent' || Object.values(record.trail).some(written);
 }
 

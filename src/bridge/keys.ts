@@ -30,6 +30,8 @@ export function createKeys(prefix: string, shards: number) {
     wireId: (deviceId: string) => `${tagOf(deviceId)}:wire:${deviceId}`,
     /** Sorted set of parked command ids, most urgent first. */
     parked: (deviceId: string) => `${tagOf(deviceId)}:parked:${deviceId}`,
+    /** Devices of a shard that may have parked commands. */
+    parkedDevices: (shard: number) => `${tag(shard)}:parked-devices`,
     /** An outcome that reached the stream before its job ran again. */
     keptOutcome: (deviceId: string, id: string) => `${tagOf(deviceId)}:outcome:${id}`,
     /** Hash of gateway id → its last heartbeat. */
@@ -43,6 +45,8 @@ export function createKeys(prefix: string, shards: number) {
     workerChannel: (workerId: string) => `${prefix}:worker:${workerId}`,
     apiChannel: (apiId: string) => `${prefix}:api:${apiId}`,
     eventsChannel: () => `${prefix}:events`,
+    /** Set once; gone when Redis lost its memory. */
+    memory: () => `${prefix}:memory`,
     lease: (duty: string) => `${prefix}:lease:${duty}`,
   };
 }

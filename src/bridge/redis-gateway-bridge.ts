@@ -48,13 +48,15 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
   });
   const own = keys.gatewayChannel(gatewayId);
   const unsettled = new Map<string, Unsettled>();
+  /** At most the devices that were ever here: a login or a lane's room adds one. */
+  const unheard = new Set<string>();
   let handlers: GatewayHandlers | undefined;
   let timers: NodeJS.Timeout[] = [];
   let draining = false;
   let leaseUntil = 0;
   let heardAt = 0;
   let beatNo = 0;
-  let runId = '';
+  let mustRegister = false;
   let uplinkFull = false;
 
   function onMessage(_channel: string, text: string): void {
@@ -85,20 +87,17 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
       gatewayId,
       JSON.stringify({ at, leaseMs, draining, ...load }),
     );
-    const lapsed = leaseUntil !== 0 && asked > leaseUntil;
+    if (leaseUntil !== 0 && asked > leaseUntil) mustRegister = true;
     leaseUntil = asked + leaseMs;
     outbox.send(keys.eventsChannel(), { t: 'gateway', gatewayId, leaseMs, draining, ...load });
     // One's own channel echoes an empty batch: proof that the subscription lives.
     await redis.publish(own, `{"v":1,"from":${JSON.stringify(gatewayId)},"n":${beatNo++},"m":[]}`);
-    if (lapsed || (await redisWasReplaced())) await registerAll();
+    announceUnheard();
+    if (mustRegister) {
+      await registerAll();
+      mustRegister = false;
+    }
     if (beatNo % 3 === 0) uplinkFull = (await redis.xlen(keys.uplink())) > maxUplinkEntries;
-  }
-
-  async function redisWasReplaced(): Promise<boolean> {
-    const found = /run_id:(\w+)/.exec(await redis.info('server'))?.[1] ?? '';
-    const replaced = runId !== '' && found !== runId;
-    runId = found;
-    return replaced;
   }
 
   /** After a flush or a lapse: every session stands again under its original epoch. */
@@ -123,8 +122,17 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     if (sessions.length > 0) log.info({ sessions: sessions.length }, 'sessions registered again');
   }
 
+  /** A word that no worker heard is said again with the next heartbeats. */
   function announce(deviceId: string): void {
-    outbox.send(keys.eventsChannel(), { t: 'wake', deviceId });
+    outbox.send(keys.eventsChannel(), { t: 'wake', deviceId }, (sent) => {
+      if ('error' in sent || sent.receivers === 0) unheard.add(deviceId);
+    });
+  }
+
+  function announceUnheard(): void {
+    const again = [...unheard];
+    unheard.clear();
+    for (const deviceId of again) announce(deviceId);
   }
 
   function publishEnd(entry: Unsettled): void {

@@ -5,6 +5,9 @@
  */
 import type { Redis } from 'ioredis';
 
+/** Above every score of a command that waits; added to those that were woken. */
+const wokenScore = 1_000;
+
 /** Marks outlive the longest TTL (48 h) and the late-answer window. */
 const markSeconds = 50 * 3600;
 
@@ -43,7 +46,29 @@ if held[1] == ARGV[1] and held[2] == ARGV[2] then return redis.call('DEL', KEYS[
 return 0
 `;
 
-const route = `
+/**
+ * The same work for many commands of one shard in one call: what Redis and its client spend on a call is
+ * more than what they spend on such a piece of work. One that fails answers for itself alone.
+ */
+const forEach = (keys: number, args: number, one: string) => `
+local function one(KEYS, ARGV)
+${one}
+end
+local replies = {}
+for i = 1, #KEYS / ${keys} do
+  local k, a = {}, {}
+  for j = 1, ${keys} do k[j] = KEYS[(i - 1) * ${keys} + j] end
+  for j = 1, ${args} do a[j] = ARGV[(i - 1) * ${args} + j] end
+  local ok, reply = pcall(one, k, a)
+  replies[i] = ok and reply or {'error', type(reply) == 'table' and reply.err or tostring(reply)}
+end
+return replies
+`;
+
+const route = forEach(
+  5,
+  5,
+  `
 redis.call('ZREM', KEYS[5], ARGV[1])
 local kept = redis.call('GET', KEYS[4])
 if kept then return {'kept', kept} end
@@ -70,11 +95,15 @@ end
 redis.call('HSET', KEYS[2], ARGV[1],
   string.format('%d', attempt) .. '|' .. held[1] .. '|' .. held[2] .. '|' .. wire .. '|' .. written)
 redis.call('EXPIRE', KEYS[2], ${markSeconds})
-return {'go', held[1], held[2], wire, string.format('%d', attempt), written, held[3] or ''}
-`;
+return {'go', held[1], held[2], wire, string.format('%d', attempt), written}
+`,
+);
 
 /** ARGV: id, mode (final | rest | unwritten), how many parked commands may be woken. */
-const release = `
+const release = forEach(
+  4,
+  3,
+  `
 local mark = redis.call('HGET', KEYS[1], ARGV[1])
 if ARGV[2] == 'final' then
   if mark then redis.call('HDEL', KEYS[1], ARGV[1]) end
@@ -95,16 +124,17 @@ elseif mark then
 end
 local n = tonumber(ARGV[3])
 if n == 0 or redis.call('EXISTS', KEYS[4]) == 0 then return {} end
-local popped = redis.call('ZPOPMIN', KEYS[2], n)
-local ids = {}
-for i = 1, #popped, 2 do ids[#ids + 1] = popped[i] end
+local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(${wokenScore}', 'LIMIT', 0, n)
+for _, id in ipairs(ids) do redis.call('ZINCRBY', KEYS[2], ${wokenScore}, id) end
 return ids
-`;
+`,
+);
 
-/** ARGV: id, score. */
+/** ARGV: id, score, device. */
 const park = `
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ${markSeconds})
+redis.call('SADD', KEYS[2], ARGV[3])
 return 1
 `;
 
@@ -114,7 +144,8 @@ return 1
  */
 const look = `
 local wake = 0
-if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
+local score = redis.call('ZSCORE', KEYS[3], ARGV[1])
+if not score or tonumber(score) >= ${wokenScore} then
   wake = 1
 elseif ARGV[3] == 'lane-full' then
   wake = 1
@@ -130,10 +161,20 @@ if wake == 1 then redis.call('ZREM', KEYS[3], ARGV[1]) end
 return wake
 `;
 
-const popParked = `
-local popped = redis.call('ZPOPMIN', KEYS[1], ARGV[1])
-local ids = {}
-for i = 1, #popped, 2 do ids[#ids + 1] = popped[i] end
+/**
+ * The parked commands of a connected device that may go now. They stay in the index, marked as woken, until
+ * they are routed: a waker that dies has lost nothing. ARGV: how many, 1 for woken ones too, device.
+ */
+const wakeable = `
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', KEYS[3], ARGV[3]) end
+if redis.call('EXISTS', KEYS[2]) == 0 then return {} end
+local max = ARGV[2] == '1' and '+inf' or '(${wokenScore}'
+local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', max, 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(ids) do
+  if tonumber(redis.call('ZSCORE', KEYS[1], id)) < ${wokenScore} then
+    redis.call('ZINCRBY', KEYS[1], ${wokenScore}, id)
+  end
+end
 return ids
 `;
 
@@ -143,6 +184,11 @@ local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
+`;
+
+const giveLease = `
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
 `;
 
 type Reply = (string | number)[];
@@ -165,28 +211,17 @@ export type BridgeScripts = {
     epoch: string,
   ): Promise<Reply>;
   dlLogout(presence: string, gatewayId: string, epoch: string): Promise<number>;
-  dlRoute(
-    presence: string,
-    marks: string,
-    wire: string,
-    outcome: string,
+  /** Five keys a command: presence, marks, wire id, kept outcome, parked; five arguments: id, attempt, wire seed, max wire id, max attempt. */
+  dlRoute(keys: number, ...keysAndArgs: (string | number)[]): Promise<string[][]>;
+  /** Four keys a command: marks, parked, kept outcome, presence; three arguments: id, mode, how many to wake. */
+  dlRelease(keys: number, ...keysAndArgs: (string | number)[]): Promise<string[][]>;
+  dlPark(
     parked: string,
+    devices: string,
     id: string,
-    attempt: number,
-    wireSeed: number,
-    maxWireId: number,
-    maxAttempt: number,
-  ): Promise<string[]>;
-  dlRelease(
-    marks: string,
-    parked: string,
-    outcome: string,
-    presence: string,
-    id: string,
-    mode: 'final' | 'rest' | 'unwritten',
-    wake: number,
-  ): Promise<string[]>;
-  dlPark(parked: string, id: string, score: number): Promise<number>;
+    score: number,
+    deviceId: string,
+  ): Promise<number>;
   dlLook(
     presence: string,
     marks: string,
@@ -195,20 +230,29 @@ export type BridgeScripts = {
     epoch: string,
     reason: string,
   ): Promise<number>;
-  dlPopParked(parked: string, count: number): Promise<string[]>;
+  dlWakeable(
+    parked: string,
+    presence: string,
+    devices: string,
+    count: number,
+    wokenToo: 0 | 1,
+    deviceId: string,
+  ): Promise<string[]>;
   dlHoldLease(lease: string, holder: string, ms: number): Promise<number>;
+  dlGiveLease(lease: string, holder: string): Promise<number>;
 };
 
-const definitions: Record<keyof BridgeScripts, { numberOfKeys: number; lua: string }> = {
+const definitions: Record<keyof BridgeScripts, { numberOfKeys?: number; lua: string }> = {
   dlLogin: { numberOfKeys: 2, lua: login },
   dlRegister: { numberOfKeys: 2, lua: register },
   dlLogout: { numberOfKeys: 1, lua: logout },
-  dlRoute: { numberOfKeys: 5, lua: route },
-  dlRelease: { numberOfKeys: 4, lua: release },
-  dlPark: { numberOfKeys: 1, lua: park },
+  dlRoute: { lua: route },
+  dlRelease: { lua: release },
+  dlPark: { numberOfKeys: 2, lua: park },
   dlLook: { numberOfKeys: 3, lua: look },
-  dlPopParked: { numberOfKeys: 1, lua: popParked },
+  dlWakeable: { numberOfKeys: 3, lua: wakeable },
   dlHoldLease: { numberOfKeys: 1, lua: holdLease },
+  dlGiveLease: { numberOfKeys: 1, lua: giveLease },
 };
 
 /** The client with the bridge's scripts as methods. Defining them twice on one client is harmless. */

@@ -13,6 +13,7 @@ import {
 } from './messages.ts';
 import { createOutbox } from './outbox.ts';
 import { liveGateways } from './presence.ts';
+import { createScriptBatch } from './script-batch.ts';
 import { withBridgeScripts } from './scripts.ts';
 
 /** What the route script found for a command that is about to be sent. */
@@ -60,6 +61,16 @@ export type WorkerBridge = {
     listener: DeliveryListener,
   ): Promise<Outcome>;
   settled(gatewayId: string, id: string, attempt: number): void;
+  /**
+   * Takes back what the route marked: `final` for good, `rest` until the next attempt, `unwritten` as if it
+   * had not been. Resolves with up to `wake` parked commands of a connected device, for the caller to wake.
+   */
+  release(
+    deviceId: string,
+    id: string,
+    mode: 'final' | 'rest' | 'unwritten',
+    wake: number,
+  ): Promise<string[]>;
   /** True when the outcome found somebody who waits for it. */
   offer(id: string, attempt: number, outcome: Outcome): boolean;
   isLive(gatewayId: string): boolean;
@@ -78,6 +89,8 @@ export type WorkerBridgeDeps = {
   log: Log;
   /** Parked commands of this device may go. */
   onWake(deviceId: string): void;
+  /** Redis is there again: words on the channels were missed. */
+  onBack(): void;
   /** An end for which no delivery waits here. */
   onOrphan(orphan: { id: string; attempt: number; deviceId: string; outcome: Outcome }): void;
   onMessages?: (direction: 'in' | 'out', count: number) => void;
@@ -91,7 +104,14 @@ const inquireEveryMs = 5_000;
 /** The gateway measures the ack timeout; we wait so much longer before we call it silent. */
 const backstopMs = 2_000;
 const sweepEveryMs = 250;
+/** A sweep that comes so late says that this process stood still. */
+const maxStallMs = 2_000;
+/** After an outage or a stall of our own, gateways have so long to repeat what we missed. */
+const holdMs = 4_000;
 const beatEveryMs = 2_000;
+
+/** Where a device's counter starts: anywhere, so that a lost counter does not repeat the ids just used. */
+const randomWireId = (max: number) => Math.floor(Math.random() * Math.min(max, 0x7fffffff));
 
 type PendingDelivery = {
   delivery: Delivery;
@@ -112,12 +132,16 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
     from: workerId,
     onPublished: (count) => deps.onMessages?.('out', count),
   });
+  const routes = createScriptBatch(redis.dlRoute.bind(redis));
+  const releases = createScriptBatch(redis.dlRelease.bind(redis));
   const own = keys.workerChannel(workerId);
   const pendings = new Map<string, PendingDelivery>();
   /** Gateway → until when its lease stands, by our own clock since we heard it. */
   const leases = new Map<string, number>();
   let timers: NodeJS.Timeout[] = [];
   let heardAt = now();
+  let sweptAt = now();
+  let judgeFrom = 0;
 
   function onMessage(channel: string, text: string): void {
     heardAt = now();
@@ -148,7 +172,13 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       return;
     }
     if (receipt.t === 'ended') {
-      end(pending, receipt.outcome);
+      const { kind } = receipt.outcome;
+      const denied = kind === 'unwritten' || kind === 'refused';
+      // A gateway that has forgotten the write, a namesake of the one that made it, cannot take it back.
+      end(
+        pending,
+        denied && pending.writtenAt !== null ? lost(pending, 'gateway-lost') : receipt.outcome,
+      );
       return;
     }
     pending.receipt = 'written';
@@ -190,12 +220,16 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
     // While Redis is away nobody can be heard, so nobody is judged.
     if (subscriber.status !== 'ready' || redis.status !== 'ready') return;
     const at = now();
+    // We were stalled ourselves: what the gateways said meanwhile is still to be read.
+    if (at - sweptAt > maxStallMs) hold();
+    sweptAt = at;
     for (const pending of pendings.values()) {
       const { delivery, publishedAt, receipt, writtenAt } = pending;
       const waited = at - publishedAt;
       if (waited < receiptTimeoutMs) continue;
       const due = (writtenAt ?? Math.max(delivery.deadline, publishedAt)) + delivery.ackTimeoutMs;
-      if (!isLive(pending.gatewayId)) end(pending, lost(pending, 'gateway-lost'));
+      if (at < judgeFrom) publish(pending);
+      else if (!isLive(pending.gatewayId)) end(pending, lost(pending, 'gateway-lost'));
       else if (at > due + backstopMs) end(pending, lost(pending, 'gateway-silent'));
       else if (receipt === 'none' || waited > inquireEveryMs) publish(pending);
     }
@@ -203,6 +237,11 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
 
   function isLive(gatewayId: string): boolean {
     return (leases.get(gatewayId) ?? 0) > now();
+  }
+
+  /** Nobody is judged for a while; all that is open is asked after instead. */
+  function hold(): void {
+    judgeFrom = now() + holdMs;
   }
 
   /** After an outage of our own every gateway gets a whole lease to be heard again. */
@@ -214,6 +253,8 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
 
   function onReady(): void {
     heardAt = now();
+    hold();
+    deps.onBack();
     for (const [gatewayId, until] of leases) leases.set(gatewayId, Math.max(until, now() + 10_000));
     readDirectory().catch(() => undefined);
   }
@@ -222,8 +263,8 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
     workerId,
     async start() {
       subscriber.on('message', onMessage);
-      subscriber.on('ready', onReady);
       await subscriber.subscribe(own, keys.eventsChannel());
+      subscriber.on('ready', onReady);
       await readDirectory();
       const beat = () => {
         const text = `{"v":1,"from":${JSON.stringify(workerId)},"m":[]}`;
@@ -238,17 +279,18 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       await subscriber.unsubscribe().catch(() => undefined);
     },
     async route({ id, deviceId, attempt, maxAttempt, maxWireId }) {
-      const [kind, gatewayId, epoch, wireId, found, written] = await redis.dlRoute(
-        keys.presence(deviceId),
-        keys.marks(deviceId),
-        keys.wireId(deviceId),
-        keys.keptOutcome(deviceId, id),
-        keys.parked(deviceId),
-        id,
-        attempt,
-        Math.floor(Math.random() * Math.min(maxWireId, 0x7fffffff)),
-        maxWireId,
-        maxAttempt,
+      const [kind, gatewayId, epoch, wireId, found, written] = await routes(
+        keys.shardOf(deviceId),
+        {
+          keys: [
+            keys.presence(deviceId),
+            keys.marks(deviceId),
+            keys.wireId(deviceId),
+            keys.keptOutcome(deviceId, id),
+            keys.parked(deviceId),
+          ],
+          args: [id, attempt, randomWireId(maxWireId), maxWireId, maxAttempt],
+        },
       );
       if (kind === 'kept') {
         const streamed = parseStreamedOutcome(gatewayId!);
@@ -272,6 +314,17 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
         attempt: Number(found),
         writtenBefore,
       };
+    },
+    release(deviceId, id, mode, wake) {
+      return releases(keys.shardOf(deviceId), {
+        keys: [
+          keys.marks(deviceId),
+          keys.parked(deviceId),
+          keys.keptOutcome(deviceId, id),
+          keys.presence(deviceId),
+        ],
+        args: [id, mode, wake],
+      });
     },
     deliver(delivery, { gatewayId, again }, listener) {
       return new Promise<Outcome>((resolve) => {

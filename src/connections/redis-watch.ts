@@ -1,4 +1,4 @@
-/** Since when the Redis server has been running: what it remembers from before may be old. */
+/** Since when the Redis server has been running, and whether it still remembers what it was told. */
 import type { Redis } from 'ioredis';
 
 export type RedisWatch = {
@@ -10,7 +10,9 @@ export type RedisWatch = {
 
 export type RedisWatchDeps = {
   redis: Redis;
-  /** The server is another one than before: restarted, or replaced. */
+  /** Set once; its absence later means that Redis lost its memory. */
+  memoryKey: string;
+  /** The server is another one than before, restarted or replaced, or it was flushed. */
   onReplaced(): void;
   now?: () => number;
 };
@@ -19,11 +21,8 @@ const lookEveryMs = 2_000;
 /** The server tells its uptime in whole seconds. */
 const uptimeGrainMs = 1_000;
 
-export function createRedisWatch({
-  redis,
-  onReplaced,
-  now = Date.now,
-}: RedisWatchDeps): RedisWatch {
+export function createRedisWatch(deps: RedisWatchDeps): RedisWatch {
+  const { redis, memoryKey, onReplaced, now = Date.now } = deps;
   let runId = '';
   let known: Promise<number> | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -32,7 +31,8 @@ export function createRedisWatch({
     const info = await redis.info('server');
     const found = /run_id:(\w+)/.exec(info)?.[1] ?? '';
     const uptimeS = Number(/uptime_in_seconds:(\d+)/.exec(info)?.[1] ?? 0);
-    const replaced = runId !== '' && found !== runId;
+    const forgot = (await redis.set(memoryKey, found, 'NX')) === 'OK';
+    const replaced = runId !== '' && (found !== runId || forgot);
     runId = found;
     if (replaced) onReplaced();
     return now() - uptimeS * 1000 + uptimeGrainMs;

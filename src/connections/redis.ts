@@ -28,7 +28,13 @@ const QUIT_TIMEOUT_MS = 1_000;
 const REPLY_TIMEOUT_MS = 5_000;
 
 const purposes = {
-  commands: { maxRetriesPerRequest: 1, socketTimeout: REPLY_TIMEOUT_MS },
+  // Never sent twice by the client: a publish whose reply was lost may have been heard, and repeated by
+  // itself it would report that nobody listens.
+  commands: {
+    maxRetriesPerRequest: 1,
+    autoResendUnfulfilledCommands: false,
+    socketTimeout: REPLY_TIMEOUT_MS,
+  },
   blocking: { maxRetriesPerRequest: null },
   subscriber: { maxRetriesPerRequest: null, autoResubscribe: true },
 } satisfies Record<RedisPurpose, RedisOptions>;

@@ -1,5 +1,6 @@
 /** The gateway process: everything it needs, wired by hand and closed in reverse. */
 
+import { randomBytes } from 'node:crypto';
 import { createKeys } from '../bridge/keys.ts';
 import { createGatewayBridge } from '../bridge/redis-gateway-bridge.ts';
 import type { Config } from '../config/config.ts';
@@ -49,7 +50,7 @@ export async function runGateway({ config }: { config: Config }): Promise<void> 
   lifecycle.endOnSignals({ graceMs: config.gateway.drainMs + CLOSE_GRACE_MS });
   const { ready } = await startGateway({ config, log, lifecycle });
   printReady(ready);
-  log.info({ gatewayId: config.gateway.id, tcp: ready.tcp, admin: ready.admin }, 'gateway ready');
+  log.info({ tcp: ready.tcp, admin: ready.admin }, 'gateway ready');
 }
 
 async function open(
@@ -64,7 +65,9 @@ async function open(
       'redis.url is not set; set it, or start by `downlink`',
     );
   }
-  const gatewayId = config.gateway.id;
+  // A configured name may come back after a crash; what was handed to the process before must not be
+  // taken for handed to this one.
+  const gatewayId = `${config.gateway.id}.${randomBytes(3).toString('hex')}`;
   const metrics = createMetrics('gateway');
   const onRedisError = createThrottle(systemClock);
   const connect = (purpose: RedisPurpose) => {

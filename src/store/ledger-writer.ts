@@ -41,9 +41,8 @@ const writeSql = `
     code = excluded.code, result = excluded.result, late = excluded.late,
     inferred = excluded.inferred, settled_at = excluded.settled_at,
     trail = held.trail || excluded.trail
-  WHERE excluded.version > held.version
-    AND (held.ended IS NULL
-      OR held.ended = 'unknown' AND excluded.status IN ('succeeded', 'rejected'))
+  WHERE held.ended IS NULL AND excluded.version > held.version
+    OR held.ended = 'unknown' AND excluded.status IN ('succeeded', 'rejected')
   RETURNING id`;
 
 /** The inner query locks the rows in the order in which batches of writes do. */
@@ -187,7 +186,7 @@ export function createLedgerWriter({
 
 /** The rule of `writeSql`, for two records of which neither is written yet. */
 function replaces(next: CommandRecord, held: CommandRecord): boolean {
-  if (next.version <= held.version) return false;
-  if (!isFinal(held.status)) return true;
+  if (!isFinal(held.status)) return next.version > held.version;
+  // Who called it unknown and who holds the answer count versions apart: the answer wins.
   return held.status === 'unknown' && (next.status === 'succeeded' || next.status === 'rejected');
 }

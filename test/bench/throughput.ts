@@ -3,7 +3,6 @@
  * simulated devices, with the ledger on. The reference is BullMQ's own worker on the same jobs.
  */
 import { randomUUIDv7 } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
 import { createOutbound, type RedisOutbound } from '../../queues/outbound.ts';
 import { createKeys } from '../../src/bridge/keys.ts';
 import { startRole } from '../../src/cli/role-process.ts';
@@ -14,6 +13,7 @@ import { createLog } from '../../src/log/log.ts';
 import { bkv } from '../../src/protocols/bkv/index.ts';
 import { startRemoteFleet } from '../../src/simulator/remote.ts';
 import { createLedger } from '../../src/store/ledger.ts';
+import { watchCpu } from './cpu.ts';
 import { benchStores, postgresVersion, runScript } from './processes.ts';
 import type { Report } from './report.ts';
 
@@ -29,7 +29,7 @@ export type BenchOptions = {
 const bareConcurrencies = [50, 200, 1_000] as const;
 const chunk = 500;
 const drainBoundMs = 300_000;
-const lookEveryMs = 20;
+const lookEveryMs = 200;
 
 export async function benchThroughput(options: BenchOptions): Promise<Report> {
   const { say, devices, commands, ackDelayMs } = options;
@@ -176,17 +176,12 @@ async function benchOurs({ redis, env, postgresPid }: BenchSite, options: BenchO
       redis: await processOf(redis),
       postgres: postgresPid,
     };
-    const before = mapValues(processes, familyCpuMs);
-    const perSecond = await untilDrained(pool, commands.length);
-    for (const [name, pid] of Object.entries(processes)) {
-      const ms = familyCpuMs(pid) - before[name as keyof typeof before];
+    const cpu = watchCpu(processes);
+    const perSecond = await untilDrained(pool, outbound, commands.length);
+    for (const [name, ms] of Object.entries(cpu.spentMs())) {
       options.say(`  ${name}: ${((1000 * ms) / commands.length).toFixed(0)} µs of CPU a command`);
     }
     const roundTrips = (await roundTripsOf(redis)) / commands.length;
-    const { rows } = await pool.query(
-      "SELECT n_tup_ins, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname='commands'",
-    );
-    options.say(JSON.stringify(rows));
     await worker.end();
     return { perSecond, bytesPerCommand, roundTrips };
   } finally {
@@ -198,57 +193,27 @@ async function benchOurs({ redis, env, postgresPid }: BenchSite, options: BenchO
   }
 }
 
-/** Rate from the first answer to the last settlement, as the ledger holds them. */
+/** Rate from the first publish to the last settlement, as the ledger holds them. */
 async function untilDrained(
   pool: ReturnType<typeof connectPostgres>,
+  outbound: RedisOutbound,
   count: number,
 ): Promise<number> {
   const until = performance.now() + drainBoundMs;
   for (;;) {
-    const { rows } = await pool.query<{ done: string; started: string; ended: string }>(
-      `SELECT count(*) FILTER (WHERE status = 'succeeded') AS done,
-              min((trail->'1'->>'at')::bigint) AS started, max(settled_at) AS ended FROM commands`,
-    );
-    const { done = '0', started = '0', ended = '0' } = rows[0] ?? {};
-    if (Number(done) === count) return count / ((Number(ended) - Number(started)) / 1000);
-    if (performance.now() > until) throw new Error(`only ${done} of ${count} succeeded in time`);
-    await new Promise((resolve) => setTimeout(resolve, 50 * lookEveryMs));
+    // The queue is asked, not the ledger: counting rows would take time from what is measured.
+    const { waiting, pending } = await outbound.counts();
+    if (waiting + pending === 0) break;
+    if (performance.now() > until) throw new Error(`${waiting + pending} commands are left`);
+    await new Promise((resolve) => setTimeout(resolve, lookEveryMs));
   }
-}
-
-/** CPU time of a server that works in many processes. */
-function familyCpuMs(parent: number): number {
-  let ms = cpuMsOf(parent);
-  for (const entry of readdirSync('/proc')) {
-    if (!/^\d+$/.test(entry)) continue;
-    try {
-      const fields = readFileSync(`/proc/${entry}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-      if (Number(fields[1]) === parent) ms += cpuMsOf(Number(entry));
-    } catch {
-      // it ended while we looked
-    }
-  }
-  return ms;
-}
-
-function mapValues<K extends string, A, B>(
-  record: Record<K, A>,
-  map: (value: A) => B,
-): Record<K, B> {
-  return Object.fromEntries(
-    Object.entries<A>(record).map(([key, value]) => [key, map(value)]),
-  ) as Record<K, B>;
-}
-
-/** CPU time of a process so far, user and system; 0 where the system does not tell. */
-function cpuMsOf(pid: number): number {
-  try {
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-    const ticksPerSecond = 100;
-    return ((Number(fields[11]) + Number(fields[12])) * 1000) / ticksPerSecond;
-  } catch {
-    return 0;
-  }
+  const { rows } = await pool.query<{ done: string; started: string; ended: string }>(
+    `SELECT count(*) FILTER (WHERE status = 'succeeded') AS done,
+            min((trail->'1'->>'at')::bigint) AS started, max(settled_at) AS ended FROM commands`,
+  );
+  const { done = '0', started = '0', ended = '0' } = rows[0] ?? {};
+  if (Number(done) !== count) throw new Error(`only ${done} of ${count} succeeded`);
+  return count / ((Number(ended) - Number(started)) / 1000);
 }
 
 async function processOf(redis: Redis): Promise<number> {

@@ -84,6 +84,7 @@ async function worker(
     keys,
     log,
     onWake: (deviceId) => woken.push(deviceId),
+    onBack: () => undefined,
     onOrphan: ({ id }) => orphans.push(id),
   });
   await bridge.start();
