@@ -5,7 +5,7 @@ import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Outcome } from '../src/outcome.ts';
 import type { Ledger } from '../src/store/contract.ts';
-import type { Run } from './run.ts';
+import { activeBefore, type Run } from './run.ts';
 
 export type Guarded =
   | { go: true }
@@ -28,8 +28,9 @@ export function createGuard({ ledger, redisStartedAt, log, now }: GuardDeps): Gu
   const lookUp = createLookUp(ledger);
 
   return async function guard(run) {
-    const { command, job } = run;
-    if (job.timestamp < (await redisStartedAt()) || job.stalledCounter > 0) {
+    const { command, job, base } = run;
+    const putBack = base.version > 0;
+    if (putBack || job.stalledCounter > 0 || job.timestamp < (await redisStartedAt())) {
       const ended = await checkLedger(run);
       if (ended) return ended;
     }
@@ -38,7 +39,7 @@ export function createGuard({ ledger, redisStartedAt, log, now }: GuardDeps): Gu
       return { go: false, outcome: { kind: 'refused', reason: 'unsupported', detail } };
     }
     // One that was active before may have been written then: its mark is asked first.
-    if (job.attemptsStarted <= 1 && now() >= command.deadline) {
+    if (!activeBefore(run) && now() >= command.deadline) {
       const detail = 'its time to live ended in the queue';
       return { go: false, outcome: { kind: 'refused', reason: 'expired', detail } };
     }
@@ -46,8 +47,9 @@ export function createGuard({ ledger, redisStartedAt, log, now }: GuardDeps): Gu
   };
 
   /**
-   * A Redis that came back may remember jobs that had ended, and a job that is started again may have
-   * lost its worker right after its settlement: the ledger knows.
+   * A Redis that came back may remember jobs that had ended, a job that is started again may have lost
+   * its worker right after its settlement, and one that was put back may have ended meanwhile: the
+   * ledger knows.
    */
   async function checkLedger(run: Run): Promise<Guarded | null> {
     const { id } = run.command;

@@ -36,6 +36,7 @@ export function createOutboundProcessor({ guard, send, settle, window, log }: Ou
       job,
       token,
       command,
+      base,
       protocol,
       spec: protocol?.commands[command.command],
       attempt: base.attempt + job.attemptsMade + 1,
@@ -51,6 +52,7 @@ export function createOutboundProcessor({ guard, send, settle, window, log }: Ou
       const guarded = await guard(run);
       if (guarded.go) return await settle(run, await send(run));
       if (guarded.outcome) return await settle(run, guarded.outcome);
+      await settle.leave(run);
       return { status: guarded.status };
     } finally {
       window.end(run);

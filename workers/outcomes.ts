@@ -108,7 +108,7 @@ export function createOutcomes(deps: OutcomesDeps) {
   }
 
   async function release(deviceId: string, id: string): Promise<void> {
-    const woken = await bridge.release(deviceId, id, 'final', 1);
+    const woken = await bridge.release(deviceId, id, 'final', { wake: 1, again: true });
     for (const next of woken) await outbound.wake(deviceId, next);
   }
 

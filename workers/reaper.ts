@@ -2,8 +2,8 @@
 import type { Redis } from 'ioredis';
 import type { RedisOutbound } from '../queues/outbound.ts';
 import type { Keys } from '../src/bridge/keys.ts';
-import type { CommandRecord } from '../src/command.ts';
-import { isFinal } from '../src/command.ts';
+import { restingMark } from '../src/bridge/scripts.ts';
+import { type Attempt, type CommandRecord, isFinal } from '../src/command.ts';
 import { DownlinkError } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import { refusedReasons, unwrittenReasons } from '../src/outcome.ts';
@@ -90,11 +90,18 @@ export function createReaper(deps: ReaperDeps): Reaper {
         const version = row.version + 1;
         await recorder.record({ ...row, version, status, reason, code, result, settledAt });
       } else {
+        const last = tried.find((entry) => entry.attempt === attempt);
+        if (last) await keepWireId(row, last);
         back.push({ command: row, base: { attempt, version: row.version } });
       }
     }
     if (back.length > 0) await outbound.enqueueMany(back);
     return { putBack: back.length, ended };
+  }
+
+  /** The next frame of a command carries the wire id of the last one, though Redis has forgotten it. */
+  async function keepWireId({ deviceId, id }: CommandRecord, last: Attempt): Promise<void> {
+    await redis.hset(keys.marks(deviceId), id, restingMark(last));
   }
 
   /** Written ones go through the ambiguity rule, expired ones end, the rest goes back as it was. */

@@ -10,6 +10,7 @@ export type Run = {
   job: Job<OutboundJob>;
   token: string;
   command: Command;
+  base: Base;
   /** Undefined when this process does not know the protocol or the command. */
   protocol: Protocol | undefined;
   spec: CommandSpec | undefined;
@@ -32,6 +33,11 @@ export type Run = {
 /** The first version of an activation is above all versions of the activations before it. */
 export function firstVersion(base: Base, activation: number): number {
   return base.version + activation * versionsPerActivation;
+}
+
+/** Whether the command may have been parked, marked or written before this activation. */
+export function activeBefore({ job, command, attempt }: Run): boolean {
+  return job.attemptsStarted > 1 || attempt > 1 || command.notBefore > command.acceptedAt;
 }
 
 /** The command's record in its next version. */

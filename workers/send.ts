@@ -5,7 +5,7 @@ import type { Metrics } from '../src/metrics/metrics.ts';
 import type { Outcome } from '../src/outcome.ts';
 import { toHex } from '../src/protocols/bytes.ts';
 import type { Recorder } from './recorder.ts';
-import { nextRecord, type Run, trailOf } from './run.ts';
+import { activeBefore, nextRecord, type Run, trailOf } from './run.ts';
 import type { Window } from './window.ts';
 
 export type SendDeps = {
@@ -34,6 +34,7 @@ export function createSend({ bridge, recorder, metrics, window, now }: SendDeps)
         attempt: run.attempt,
         maxAttempt: command.attempts,
         maxWireId: run.protocol!.limits.maxWireId,
+        again: activeBefore(run),
       }),
     );
     if (route.kind === 'kept') {

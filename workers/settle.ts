@@ -13,7 +13,7 @@ import type { Outcome, UnwrittenReason } from '../src/outcome.ts';
 import type { CommandSpec } from '../src/protocols/protocol.ts';
 import type { Parking } from './parking.ts';
 import type { Recorder } from './recorder.ts';
-import { nextRecord, type Run } from './run.ts';
+import { activeBefore, nextRecord, type Run } from './run.ts';
 
 export type Verdict =
   | {
@@ -139,7 +139,12 @@ export type SettleDeps = {
   now: () => number;
 };
 
-export type Settle = (run: Run, outcome: Outcome) => Promise<{ status: Status }>;
+export type Settle = {
+  /** Settles the attempt, and tells BullMQ by returning or throwing. */
+  (run: Run, outcome: Outcome): Promise<{ status: Status }>;
+  /** For a job whose command had ended before: gives back what it may still hold. */
+  leave(run: Run): Promise<void>;
+};
 
 /** Errors with which settle itself told BullMQ to fail or to retry a job. */
 const ours = new WeakSet<Error>();
@@ -158,7 +163,12 @@ export function backoffOf(error: Error | undefined): number {
 export function createSettle(deps: SettleDeps): Settle {
   const { bridge, recorder, parking, metrics, now } = deps;
 
-  return async function settle(run, outcome) {
+  async function leave(run: Run): Promise<void> {
+    await releaseAndWake(run, 'final');
+    recorder.notifyWaiter(run.command);
+  }
+
+  async function settle(run: Run, outcome: Outcome): Promise<{ status: Status }> {
     run.settling = true;
     noteOutcome(run, outcome);
     const verdict = judge(outcome, {
@@ -191,7 +201,9 @@ export function createSettle(deps: SettleDeps): Settle {
         await parking.park(run, verdict.because);
         throw new DelayedError(verdict.reason);
     }
-  };
+  }
+
+  return Object.assign(settle, { leave });
 
   /** The gateway may forget the attempt, unless we gave it up unheard: then its answer is still to come. */
   function dismiss({ trail, command }: Run, outcome: Outcome): void {
@@ -207,8 +219,8 @@ export function createSettle(deps: SettleDeps): Settle {
   async function releaseAndWake(run: Run, mode: 'final' | 'rest' | 'unwritten'): Promise<void> {
     const { id, deviceId } = run.command;
     // An unwritten command left no room: the one that takes its place wakes the next.
-    const wake = mode === 'unwritten' ? 0 : 1;
-    const woken = await recorder.untilDone(() => bridge.release(deviceId, id, mode, wake));
+    const options = { wake: mode === 'unwritten' ? 0 : 1, again: activeBefore(run) };
+    const woken = await recorder.untilDone(() => bridge.release(deviceId, id, mode, options));
     for (const next of woken) {
       deps.outbound.wake(deviceId, next).catch((error) => {
         deps.log.warn({ commandId: next, error }, 'parked command not woken');

@@ -1,5 +1,6 @@
 /** Takes a command back, as long as it was surely never written. */
-import type { Outbound } from '../../queues/contract.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Outbound, Taken } from '../../queues/contract.ts';
 import { type Attempt, assertTransition, type CommandRecord, isFinal } from '../command.ts';
 import { DownlinkError } from '../errors.ts';
 import { refusedReasons, unwrittenReasons } from '../outcome.ts';
@@ -15,6 +16,10 @@ export type CancelDeps = {
   now(): number;
 };
 
+/** A worker that finds the device absent lets go of the command again within so long. */
+const passingMs = 500;
+const lookEveryMs = 25;
+
 export function createCancel({ lookup, ledger, outbound, now }: CancelDeps): Cancel {
   return async function cancel(id, apiKey) {
     const { record: seen } = await lookup.find(id);
@@ -22,7 +27,7 @@ export function createCancel({ lookup, ledger, outbound, now }: CancelDeps): Can
     // Without the ledger the end could not be stored, and the command would come back from the dead.
     await ledger.find(id);
     const held = await outbound.find(seen.deviceId, id);
-    const taken = await outbound.take(seen.deviceId, id);
+    const taken = await take(seen);
     if (taken === 'active') throw alreadySent(id);
     const row = await ledger.find(id);
     const current = row ?? (held ? asAccepted(held.command) : seen);
@@ -31,6 +36,17 @@ export function createCancel({ lookup, ledger, outbound, now }: CancelDeps): Can
     if (isFinal(current.status)) throw alreadyFinal(current);
     return settle(current, Math.max(held?.nextVersion ?? 1, current.version + 1), apiKey);
   };
+
+  /** In a worker's hands it is on its way, or about to be parked: the row soon tells which. */
+  async function take({ id, deviceId }: CommandRecord): Promise<Taken> {
+    for (let waitedMs = 0; ; waitedMs += lookEveryMs) {
+      const taken = await outbound.take(deviceId, id);
+      if (taken !== 'active' || waitedMs >= passingMs) return taken;
+      const row = await ledger.find(id);
+      if (row) refuseIfOver(row);
+      await delay(lookEveryMs);
+    }
+  }
 
   async function settle(record: CommandRecord, version: number, apiKey: string) {
     // Another attempt may have begun since we looked.

@@ -24,10 +24,8 @@ export function createKeys(prefix: string, shards: number) {
     queueName: (shard: number) => `outbound-${shard}`,
     /** Hash {gatewayId, epoch, protocol, since}. */
     presence: (deviceId: string) => `${tagOf(deviceId)}:presence:${deviceId}`,
-    /** Hash of command id → mark of its published attempt. */
+    /** Hash of command id → mark of its published attempt, and of the wire message id given last. */
     marks: (deviceId: string) => `${tagOf(deviceId)}:marks:${deviceId}`,
-    /** The last wire message id given to a device. */
-    wireId: (deviceId: string) => `${tagOf(deviceId)}:wire:${deviceId}`,
     /** Sorted set of parked command ids, most urgent first. */
     parked: (deviceId: string) => `${tagOf(deviceId)}:parked:${deviceId}`,
     /** Devices of a shard that may have parked commands. */

@@ -182,25 +182,29 @@ type MessageOf<K extends MessageKind> = K extends 'toGateway'
 
 export type Parsed<T> = { messages: T[]; faults: string[] };
 
-/** Splits a batch into publishes that each keep within the bounds. */
-export function encodeBatches(from: string, messages: readonly object[]): string[] {
-  const batches: string[] = [];
-  let items: string[] = [];
-  let bytes = 0;
-  const close = () => {
-    if (items.length === 0) return;
-    batches.push(`{"v":${bridgeVersion},"from":${JSON.stringify(from)},"m":[${items.join(',')}]}`);
-    items = [];
-    bytes = 0;
-  };
-  for (const message of messages) {
-    const item = JSON.stringify(message);
-    if (items.length >= maxBatchMessages || bytes + item.length > maxBatchBytes - 200) close();
-    items.push(item);
-    bytes += item.length + 1;
+/** The publish of some messages, each already as JSON. */
+export function encodeBatch(from: string, texts: readonly string[]): string {
+  return `{"v":${bridgeVersion},"from":${JSON.stringify(from)},"m":[${texts.join(',')}]}`;
+}
+
+const envelopeBytes = 200;
+
+/** Splits what one turn has for a channel into groups of which each fits into one publish. */
+export function splitBatch<T>(items: readonly T[], textOf: (item: T) => string): T[][] {
+  const groups: T[][] = [];
+  let bytes = maxBatchBytes;
+  for (const item of items) {
+    const size = textOf(item).length + 1;
+    const last = groups.at(-1);
+    if (last && last.length < maxBatchMessages && bytes + size <= maxBatchBytes - envelopeBytes) {
+      last.push(item);
+      bytes += size;
+    } else {
+      groups.push([item]);
+      bytes = size;
+    }
   }
-  close();
-  return batches;
+  return groups;
 }
 
 /** Reads a publish. Never throws: what cannot be believed is named in `faults`, the rest is returned. */

@@ -1,6 +1,6 @@
 /** Collects messages per channel and publishes each channel's once per event-loop turn. */
 import type { Redis } from 'ioredis';
-import { encodeBatches, maxBatchMessages } from './messages.ts';
+import { encodeBatch, splitBatch } from './messages.ts';
 
 export type Sent = { receivers: number } | { error: Error };
 
@@ -9,7 +9,9 @@ export type Outbox = {
   send(channel: string, message: object, onSent?: (sent: Sent) => void): void;
 };
 
-type Pending = { message: object; onSent: ((sent: Sent) => void) | undefined };
+type Pending = { text: string; onSent: ((sent: Sent) => void) | undefined };
+
+const textOf = ({ text }: Pending) => text;
 
 export type OutboxDeps = { redis: Redis; from: string; onPublished?: (messages: number) => void };
 
@@ -20,15 +22,7 @@ export function createOutbox({ redis, from, onPublished }: OutboxDeps): Outbox {
   async function publish(channel: string, group: Pending[]): Promise<void> {
     let sent: Sent;
     try {
-      let receivers = Number.POSITIVE_INFINITY;
-      const texts = encodeBatches(
-        from,
-        group.map((pending) => pending.message),
-      );
-      for (const count of await Promise.all(texts.map((text) => redis.publish(channel, text)))) {
-        receivers = Math.min(receivers, count);
-      }
-      sent = { receivers };
+      sent = { receivers: await redis.publish(channel, encodeBatch(from, group.map(textOf))) };
       onPublished?.(group.length);
     } catch (error) {
       sent = { error: error as Error };
@@ -41,17 +35,15 @@ export function createOutbox({ redis, from, onPublished }: OutboxDeps): Outbox {
     const turn = channels;
     channels = new Map();
     for (const [channel, pendings] of turn) {
-      for (let i = 0; i < pendings.length; i += maxBatchMessages) {
-        void publish(channel, pendings.slice(i, i + maxBatchMessages));
-      }
+      for (const group of splitBatch(pendings, textOf)) void publish(channel, group);
     }
   }
 
   return {
     send(channel, message, onSent) {
       const pendings = channels.get(channel);
-      if (pendings) pendings.push({ message, onSent });
-      else channels.set(channel, [{ message, onSent }]);
+      if (pendings) pendings.push({ text: JSON.stringify(message), onSent });
+      else channels.set(channel, [{ text: JSON.stringify(message), onSent }]);
       if (scheduled) return;
       scheduled = true;
       setImmediate(flush);

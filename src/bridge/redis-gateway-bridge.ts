@@ -31,6 +31,8 @@ const maxTakeovers = 30;
 const settleGraceMs = 10_000;
 const resendEveryMs = 2_000;
 const registerChunk = 500;
+/** An answer that comes within this time tells of the write as well, and saves its receipt. */
+const receiptDelayMs = 15;
 
 type Unsettled = { delivery: Delivery; outcome: Outcome; since: number; sentAt: number };
 
@@ -50,6 +52,8 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
   const unsettled = new Map<string, Unsettled>();
   /** At most the devices that were ever here: a login or a lane's room adds one. */
   const unheard = new Set<string>();
+  const receipts = new Map<string, { channel: string; message: object }>();
+  let receiptTimer: NodeJS.Timeout | undefined;
   let handlers: GatewayHandlers | undefined;
   let timers: NodeJS.Timeout[] = [];
   let draining = false;
@@ -93,6 +97,8 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     // One's own channel echoes an empty batch: proof that the subscription lives.
     await redis.publish(own, `{"v":1,"from":${JSON.stringify(gatewayId)},"n":${beatNo++},"m":[]}`);
     announceUnheard();
+    // Half open: Redis still counts us as a listener, and we hear nothing.
+    if (subscriber.status === 'ready' && !alive()) subscriber.disconnect(true);
     if (mustRegister) {
       await registerAll();
       mustRegister = false;
@@ -114,12 +120,17 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
             String(epoch),
           );
           if (Number(ours) === 0) {
-            handlers?.evict({ t: 'evict', deviceId, epoch: Number.MAX_SAFE_INTEGER });
+            // Of an older epoch than the one that stands there; a newer session of ours stays.
+            handlers?.evict({ t: 'evict', deviceId, epoch: epoch + 1 });
           } else if (Number(parked) > 0) announce(deviceId);
         }),
       );
     }
     if (sessions.length > 0) log.info({ sessions: sessions.length }, 'sessions registered again');
+  }
+
+  function alive(): boolean {
+    return clock() - heardAt < leaseMs;
   }
 
   /** A word that no worker heard is said again with the next heartbeats. */
@@ -133,6 +144,12 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     const again = [...unheard];
     unheard.clear();
     for (const deviceId of again) announce(deviceId);
+  }
+
+  function sendReceipts(): void {
+    receiptTimer = undefined;
+    for (const { channel, message } of receipts.values()) outbox.send(channel, message);
+    receipts.clear();
   }
 
   function publishEnd(entry: Unsettled): void {
@@ -199,6 +216,7 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
       handlers = given;
       subscriber.on('message', onMessage);
       await subscriber.subscribe(own);
+      heardAt = clock();
       await beat();
       timers = [setInterval(beatQuietly, leaseMs / 4), setInterval(resend, resendEveryMs / 4)];
     },
@@ -248,15 +266,18 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
       await redis.dlLogout(keys.presence(deviceId), gatewayId, String(epoch));
     },
     holdsLease: () => clock() < leaseUntil,
-    alive: () => clock() - heardAt < leaseMs,
+    alive,
     lined(workerId, id, attempt) {
       outbox.send(keys.workerChannel(workerId), { t: 'lined', id, attempt });
     },
     written(workerId, id, attempt, at) {
-      outbox.send(keys.workerChannel(workerId), { t: 'written', id, attempt, at });
+      const message = { t: 'written', id, attempt, at };
+      receipts.set(`${id}:${attempt}`, { channel: keys.workerChannel(workerId), message });
+      if (receiptTimer === undefined) receiptTimer = setTimeout(sendReceipts, receiptDelayMs);
     },
     ended(delivery, outcome) {
       const entry = { delivery, outcome, since: clock(), sentAt: 0 };
+      receipts.delete(`${delivery.id}:${delivery.attempt}`);
       if (!isRefusal(outcome)) unsettled.set(`${delivery.id}:${delivery.attempt}`, entry);
       publishEnd(entry);
     },

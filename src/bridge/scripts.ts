@@ -10,6 +10,8 @@ const wokenScore = 1_000;
 
 /** Marks outlive the longest TTL (48 h) and the late-answer window. */
 const markSeconds = 50 * 3600;
+/** The field of a device's marks that holds the wire id given last; no command has such an id. */
+const wireField = '#wire';
 
 const login = `
 local now = redis.call('TIME')
@@ -46,6 +48,11 @@ if held[1] == ARGV[1] and held[2] == ARGV[2] then return redis.call('DEL', KEYS[
 return 0
 `;
 
+/** The mark of a command between two attempts. */
+export function restingMark({ attempt, wireId }: { attempt: number; wireId: number }): string {
+  return `${attempt}|-||${wireId}|1`;
+}
+
 /**
  * The same work for many commands of one shard in one call: what Redis and its client spend on a call is
  * more than what they spend on such a piece of work. One that fails answers for itself alone.
@@ -65,67 +72,76 @@ end
 return replies
 `;
 
+/** ARGV: id, attempt, wire seed, max wire id, max attempt, 1 when the job was active before. */
 const route = forEach(
-  5,
-  5,
+  4,
+  6,
   `
-redis.call('ZREM', KEYS[5], ARGV[1])
-local kept = redis.call('GET', KEYS[4])
-if kept then return {'kept', kept} end
-local attempt, wire, written = tonumber(ARGV[2]), nil, '0'
-local mark = redis.call('HGET', KEYS[2], ARGV[1])
+local id, attempt = ARGV[1], tonumber(ARGV[2])
+if ARGV[6] == '1' then
+  redis.call('ZREM', KEYS[4], id)
+  local kept = redis.call('GET', KEYS[3])
+  if kept then return {'kept', kept} end
+end
+local known = redis.call('HMGET', KEYS[2], id, '${wireField}')
+local mark, last, wire, written = known[1], known[2], nil, '0'
 if mark then
   local a, g, e, w, x = string.match(mark, '^(%d+)|([^|]*)|(%d*)|(%d+)|(%d)$')
   if g ~= '-' and tonumber(a) >= attempt then return {'again', g, e, w, a, x} end
   if g == '-' and tonumber(a) >= attempt then attempt = tonumber(a) + 1 end
   wire, written = w, (g == '-' and x or '1')
 end
-if attempt > tonumber(ARGV[5]) then return {'spent', '', '', wire or '0', string.format('%d', attempt - 1), written} end
-local held = redis.call('HMGET', KEYS[1], 'gatewayId', 'epoch', 'protocol')
+if attempt > tonumber(ARGV[5]) then
+  return {'spent', '', '', wire or '0', string.format('%d', attempt - 1), written}
+end
+local held = redis.call('HMGET', KEYS[1], 'gatewayId', 'epoch')
 if not held[1] then return {'offline', '', '', wire or '0', string.format('%d', attempt), written} end
 if not wire then
-  if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('SET', KEYS[3], ARGV[3]) end
-  local n = redis.call('INCR', KEYS[3])
-  if n > tonumber(ARGV[4]) then
-    n = 1
-    redis.call('SET', KEYS[3], '1')
-  end
+  local n = tonumber(last or ARGV[3]) + 1
+  if n > tonumber(ARGV[4]) then n = 1 end
   wire = string.format('%.0f', n)
+  last = wire
 end
-redis.call('HSET', KEYS[2], ARGV[1],
-  string.format('%d', attempt) .. '|' .. held[1] .. '|' .. held[2] .. '|' .. wire .. '|' .. written)
+redis.call('HSET', KEYS[2], id,
+  string.format('%d', attempt) .. '|' .. held[1] .. '|' .. held[2] .. '|' .. wire .. '|' .. written,
+  '${wireField}', last or wire)
 redis.call('EXPIRE', KEYS[2], ${markSeconds})
 return {'go', held[1], held[2], wire, string.format('%d', attempt), written}
 `,
 );
 
-/** ARGV: id, mode (final | rest | unwritten), how many parked commands may be woken. */
+/** ARGV: id, mode (final | rest | unwritten), how many to wake, 1 when the job was active before. */
 const release = forEach(
   4,
-  3,
+  4,
   `
-local mark = redis.call('HGET', KEYS[1], ARGV[1])
+local id = ARGV[1]
 if ARGV[2] == 'final' then
-  if mark then redis.call('HDEL', KEYS[1], ARGV[1]) end
-  redis.call('ZREM', KEYS[2], ARGV[1])
-  redis.call('DEL', KEYS[3])
-elseif mark then
-  local a, g, e, w, x = string.match(mark, '^(%d+)|([^|]*)|(%d*)|(%d+)|(%d)$')
-  if ARGV[2] == 'rest' then
-    redis.call('DEL', KEYS[3])
-    redis.call('HSET', KEYS[1], ARGV[1], a .. '|-||' .. w .. '|1')
-  elseif g ~= '-' then
-    if x == '1' then
-      redis.call('HSET', KEYS[1], ARGV[1], string.format('%d', tonumber(a) - 1) .. '|-||' .. w .. '|1')
-    else
-      redis.call('HDEL', KEYS[1], ARGV[1])
+  redis.call('HDEL', KEYS[1], id)
+else
+  local mark = redis.call('HGET', KEYS[1], id)
+  if mark then
+    local a, g, e, w, x = string.match(mark, '^(%d+)|([^|]*)|(%d*)|(%d+)|(%d)$')
+    if ARGV[2] == 'rest' then
+      redis.call('HSET', KEYS[1], id, a .. '|-||' .. w .. '|1')
+    elseif g ~= '-' then
+      if x == '1' then
+        redis.call('HSET', KEYS[1], id, string.format('%d', tonumber(a) - 1) .. '|-||' .. w .. '|1')
+      else
+        redis.call('HDEL', KEYS[1], id)
+      end
     end
   end
 end
+if ARGV[2] ~= 'unwritten' and ARGV[4] == '1' then
+  redis.call('ZREM', KEYS[2], id)
+  redis.call('DEL', KEYS[3])
+end
 local n = tonumber(ARGV[3])
-if n == 0 or redis.call('EXISTS', KEYS[4]) == 0 then return {} end
+if n == 0 then return {} end
 local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(${wokenScore}', 'LIMIT', 0, n)
-for _, id in ipairs(ids) do redis.call('ZINCRBY', KEYS[2], ${wokenScore}, id) end
+if #ids == 0 or redis.call('EXISTS', KEYS[4]) == 0 then return {} end
+for _, parked in ipairs(ids) do redis.call('ZINCRBY', KEYS[2], ${wokenScore}, parked) end
 return ids
 `,
 );
@@ -151,7 +167,7 @@ elseif ARGV[3] == 'lane-full' then
   wake = 1
   local marks = redis.call('HGETALL', KEYS[2])
   for i = 1, #marks, 2 do
-    if marks[i] ~= ARGV[1] and not string.find(marks[i + 1], '|-|', 1, true) then wake = 0 end
+    if marks[i] ~= ARGV[1] and marks[i] ~= '${wireField}' and not string.find(marks[i + 1], '|-|', 1, true) then wake = 0 end
   end
 else
   local epoch = redis.call('HGET', KEYS[1], 'epoch')
@@ -211,9 +227,9 @@ export type BridgeScripts = {
     epoch: string,
   ): Promise<Reply>;
   dlLogout(presence: string, gatewayId: string, epoch: string): Promise<number>;
-  /** Five keys a command: presence, marks, wire id, kept outcome, parked; five arguments: id, attempt, wire seed, max wire id, max attempt. */
+  /** Four keys a command: presence, marks, kept outcome, parked; arguments as the script says. */
   dlRoute(keys: number, ...keysAndArgs: (string | number)[]): Promise<string[][]>;
-  /** Four keys a command: marks, parked, kept outcome, presence; three arguments: id, mode, how many to wake. */
+  /** Four keys a command: marks, parked, kept outcome, presence; arguments as the script says. */
   dlRelease(keys: number, ...keysAndArgs: (string | number)[]): Promise<string[][]>;
   dlPark(
     parked: string,

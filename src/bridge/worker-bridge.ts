@@ -42,6 +42,8 @@ export type RouteRequest = {
   attempt: number;
   maxAttempt: number;
   maxWireId: number;
+  /** The job was active before: it may have been parked, marked, or even answered. */
+  again: boolean;
 };
 
 export type DeliveryListener = {
@@ -64,12 +66,13 @@ export type WorkerBridge = {
   /**
    * Takes back what the route marked: `final` for good, `rest` until the next attempt, `unwritten` as if it
    * had not been. Resolves with up to `wake` parked commands of a connected device, for the caller to wake.
+   * `again`: as of the route.
    */
   release(
     deviceId: string,
     id: string,
     mode: 'final' | 'rest' | 'unwritten',
-    wake: number,
+    options: { wake: number; again: boolean },
   ): Promise<string[]>;
   /** True when the outcome found somebody who waits for it. */
   offer(id: string, attempt: number, outcome: Outcome): boolean;
@@ -204,6 +207,8 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       // A publish that failed is sent again by the sweep: deliveries are idempotent.
       if ('error' in sent || sent.receivers > 0) return;
       if (pendings.get(pending.delivery.id) !== pending) return;
+      // After an outage the gateway's subscription may come back later than ours; the sweep asks again.
+      if (again && now() < judgeFrom) return;
       if (again) end(pending, lost(pending, 'gateway-lost'));
       else end(pending, { kind: 'unwritten', reason: 'offline', detail: 'no gateway listened' });
     });
@@ -233,6 +238,10 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       else if (at > due + backstopMs) end(pending, lost(pending, 'gateway-silent'));
       else if (receipt === 'none' || waited > inquireEveryMs) publish(pending);
     }
+  }
+
+  function alive(): boolean {
+    return now() - heardAt < 3 * beatEveryMs;
   }
 
   function isLive(gatewayId: string): boolean {
@@ -269,6 +278,8 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       const beat = () => {
         const text = `{"v":1,"from":${JSON.stringify(workerId)},"m":[]}`;
         redis.publish(own, text).catch(() => undefined);
+        // Half open: Redis still counts us as a listener, and we hear nothing.
+        if (subscriber.status === 'ready' && !alive()) subscriber.disconnect(true);
       };
       timers = [setInterval(sweep, sweepEveryMs), setInterval(beat, beatEveryMs)];
     },
@@ -278,18 +289,18 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       subscriber.off('ready', onReady);
       await subscriber.unsubscribe().catch(() => undefined);
     },
-    async route({ id, deviceId, attempt, maxAttempt, maxWireId }) {
+    async route(request) {
+      const { id, deviceId, attempt, maxAttempt, maxWireId, again } = request;
       const [kind, gatewayId, epoch, wireId, found, written] = await routes(
         keys.shardOf(deviceId),
         {
           keys: [
             keys.presence(deviceId),
             keys.marks(deviceId),
-            keys.wireId(deviceId),
             keys.keptOutcome(deviceId, id),
             keys.parked(deviceId),
           ],
-          args: [id, attempt, randomWireId(maxWireId), maxWireId, maxAttempt],
+          args: [id, attempt, randomWireId(maxWireId), maxWireId, maxAttempt, again ? 1 : 0],
         },
       );
       if (kind === 'kept') {
@@ -300,7 +311,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
         if (streamed && !stale) return { kind: 'kept', streamed };
         log.warn({ commandId: id, stale }, 'kept outcome dropped');
         await redis.del(keys.keptOutcome(deviceId, id));
-        return this.route({ id, deviceId, attempt, maxAttempt, maxWireId });
+        return this.route(request);
       }
       const writtenBefore = written === '1';
       if (kind === 'offline') return { kind: 'offline', attempt: Number(found), writtenBefore };
@@ -315,7 +326,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
         writtenBefore,
       };
     },
-    release(deviceId, id, mode, wake) {
+    release(deviceId, id, mode, { wake, again }) {
       return releases(keys.shardOf(deviceId), {
         keys: [
           keys.marks(deviceId),
@@ -323,7 +334,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
           keys.keptOutcome(deviceId, id),
           keys.presence(deviceId),
         ],
-        args: [id, mode, wake],
+        args: [id, mode, wake, again ? 1 : 0],
       });
     },
     deliver(delivery, { gatewayId, again }, listener) {
@@ -359,7 +370,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
     },
     isLive,
     liveGatewayCount: () => [...leases.keys()].filter(isLive).length,
-    alive: () => now() - heardAt < 3 * beatEveryMs,
+    alive,
     pending: () => pendings.size,
   };
 }

@@ -28,13 +28,7 @@ const QUIT_TIMEOUT_MS = 1_000;
 const REPLY_TIMEOUT_MS = 5_000;
 
 const purposes = {
-  // Never sent twice by the client: a publish whose reply was lost may have been heard, and repeated by
-  // itself it would report that nobody listens.
-  commands: {
-    maxRetriesPerRequest: 1,
-    autoResendUnfulfilledCommands: false,
-    socketTimeout: REPLY_TIMEOUT_MS,
-  },
+  commands: { maxRetriesPerRequest: 1, socketTimeout: REPLY_TIMEOUT_MS },
   blocking: { maxRetriesPerRequest: null },
   subscriber: { maxRetriesPerRequest: null, autoResubscribe: true },
 } satisfies Record<RedisPurpose, RedisOptions>;
@@ -60,6 +54,9 @@ export function connectRedis({ url, purpose, name, onError }: RedisConnection): 
     // given while Redis is away, are refused at once.
     client.once('ready', () => {
       client.options.enableOfflineQueue = false;
+      // Never sent twice by the client: a publish whose reply was lost may have been heard, and repeated
+      // by itself it would report that nobody listens.
+      client.options.maxRetriesPerRequest = 0;
     });
   }
   return client;

@@ -45,6 +45,20 @@ const writeSql = `
     OR held.ended = 'unknown' AND excluded.status IN ('succeeded', 'rejected')
   RETURNING id`;
 
+/**
+ * A record that its row has overtaken may still know of an attempt that the row does not: it came by way
+ * of the stream that stood in for the ledger. What both know stays as the row has it.
+ */
+const mergeTrailsSql = `
+  UPDATE commands AS held SET trail = record.trail || held.trail
+  FROM (
+    SELECT commands.id, record.trail FROM json_to_recordset($1::json) AS record (id text, trail jsonb)
+    JOIN commands ON commands.id = record.id
+    WHERE NOT commands.trail ?& ARRAY(SELECT jsonb_object_keys(record.trail))
+    ORDER BY commands.id FOR UPDATE OF commands
+  ) AS record
+  WHERE held.id = record.id`;
+
 /** The inner query locks the rows in the order in which batches of writes do. */
 const markSql = `
   UPDATE commands SET ledger_only = true WHERE id IN (
@@ -120,6 +134,7 @@ export function createLedgerWriter({
       const answer = await database.query<{ id: string }>('ledger.write', writeSql, [rows]);
       metrics?.ledgerBatchRows.observe(batch.length);
       const applied = new Set(answer.rows.map(({ id }) => id));
+      await mergeTrails(batch.filter(({ record }) => !applied.has(record.id)));
       for (const { record, writers } of batch) {
         for (const writer of writers) writer.resolve({ applied: applied.has(record.id) });
       }
@@ -127,6 +142,14 @@ export function createLedgerWriter({
       if (!isDataFault(error)) throw error;
       await writeParts(batch, error);
     }
+  }
+
+  async function mergeTrails(overtaken: readonly Entry[]): Promise<void> {
+    const trails = overtaken
+      .filter(({ record }) => Object.keys(record.trail).length > 0)
+      .map(({ record: { id, trail } }) => ({ id, trail }));
+    if (trails.length === 0) return;
+    await database.query('ledger.mergeTrails', mergeTrailsSql, [storableJson(trails)]);
   }
 
   async function writeParts(batch: readonly Entry[], fault: unknown): Promise<void> {

@@ -12,6 +12,7 @@ import { closeRedis, connectRedis, type Redis } from '../../src/connections/redi
 import { createLog } from '../../src/log/log.ts';
 import { bkv } from '../../src/protocols/bkv/index.ts';
 import { startRemoteFleet } from '../../src/simulator/remote.ts';
+import type { Ledger } from '../../src/store/contract.ts';
 import { createLedger } from '../../src/store/ledger.ts';
 import { watchCpu } from './cpu.ts';
 import { benchStores, postgresVersion, runScript } from './processes.ts';
@@ -136,6 +137,14 @@ async function fill(outbound: RedisOutbound, commands: readonly Command[]): Prom
 
 type BenchSite = { redis: Redis; env: NodeJS.ProcessEnv; postgresPid: number };
 
+async function record(ledger: Ledger, commands: readonly Command[]): Promise<void> {
+  const now = Date.now();
+  for (let i = 0; i < commands.length; i += chunk) {
+    const rows = commands.slice(i, i + chunk);
+    await Promise.all(rows.map((row) => ledger.write({ ...row, ...acceptedState(row, now) })));
+  }
+}
+
 async function benchOurs({ redis, env, postgresPid }: BenchSite, options: BenchOptions) {
   const keys = createKeys('dl', 4);
   const outbound = createOutbound({ redis, keys, onError: () => undefined });
@@ -162,11 +171,7 @@ async function benchOurs({ redis, env, postgresPid }: BenchSite, options: BenchO
     const emptyBytes = await usedMemory(redis);
     await fill(outbound, commands);
     const bytesPerCommand = ((await usedMemory(redis)) - emptyBytes) / commands.length;
-    await Promise.all(
-      commands.map((command) =>
-        ledger.write({ ...command, ...acceptedState(command, Date.now()) }),
-      ),
-    );
+    await record(ledger, commands);
     await redis.config('RESETSTAT');
     const worker = await startRole({ role: 'worker', env, onLog, nodeArgs });
     const processes = {

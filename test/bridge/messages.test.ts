@@ -1,17 +1,23 @@
 import { describe, expect, it } from 'vitest';
-import { encodeBatches, maxBatchBytes, parseBatch } from '../../src/bridge/messages.ts';
+import { encodeBatch, maxBatchBytes, parseBatch, splitBatch } from '../../src/bridge/messages.ts';
 
 const settled = { t: 'settled', id: 'c1', attempt: 1 };
 
 describe('bridge messages', () => {
   it('come back as they were sent', () => {
-    const [text = ''] = encodeBatches('w1', [settled]);
+    const text = encodeBatch('w1', [JSON.stringify(settled)]);
     expect(parseBatch('toGateway', text)).toEqual({ messages: [settled], faults: [] });
   });
 
   it('are split into batches within the bound, in order', () => {
     const many = Array.from({ length: 1_200 }, (_, n) => ({ ...settled, attempt: n + 1 }));
-    const texts = encodeBatches('w1', many);
+    const groups = splitBatch(many, (message) => JSON.stringify(message));
+    const texts = groups.map((group) =>
+      encodeBatch(
+        'w1',
+        group.map((one) => JSON.stringify(one)),
+      ),
+    );
     expect(texts.length).toBeGreaterThan(1);
     expect(texts.every((text) => text.length <= maxBatchBytes)).toBe(true);
     expect(texts.flatMap((text) => parseBatch('toGateway', text).messages)).toEqual(many);

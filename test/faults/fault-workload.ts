@@ -9,6 +9,7 @@ export type Planned = {
     command: string;
     params: Record<string, unknown>;
     ttlMs: number;
+    ackTimeoutMs: number;
     attempts: number;
   };
   repeatable: boolean;
@@ -18,6 +19,8 @@ export type Planned = {
 
 /** Far beyond the run: nothing may expire in it. */
 const ttlMs = 600_000;
+/** Far more than the devices take, and short enough not to wait long for those that keep silent. */
+const ackTimeoutMs = 6_000;
 /** Each fault may cost an attempt. */
 const attempts = 8;
 
@@ -130,7 +133,7 @@ function planned(
   { repeatable = true, content }: { repeatable?: boolean; content?: string } = {},
 ): Planned {
   return {
-    body: { deviceId, command, params, ttlMs, attempts },
+    body: { deviceId, command, params, ttlMs, ackTimeoutMs, attempts },
     repeatable,
     ...(content !== undefined && { content }),
   };

@@ -113,6 +113,40 @@ describe('a write to the ledger', () => {
     });
   });
 
+  it('takes from a record that came too late the attempts that the row does not know', async () => {
+    const { ledger } = await freshLedger();
+    const record = newRecord();
+    const second = attemptOf(2, { outcome: 'acked', ms: 12 });
+    const ended = later(record, 9, { status: 'succeeded', trail: { 2: second } });
+    await ledger.write(ended);
+    const first = attemptOf(1, { outcome: 'gateway-lost' });
+    const older = later(record, 4, {
+      status: 'queued',
+      trail: { 1: first, 2: attemptOf(2, { outcome: null }) },
+    });
+    expect(await ledger.write(older)).toEqual({ applied: false });
+    expect(await ledger.find(record.id)).toEqual({ ...ended, trail: { 1: first, 2: second } });
+  });
+
+  it('keeps all attempts of records that are written at once, whatever their order', async () => {
+    const { ledger } = await freshLedger();
+    const records = Array.from({ length: 20 }, () => newRecord());
+    await Promise.all(
+      records.flatMap((record) => [
+        ledger.write(later(record, 9, { status: 'succeeded', trail: { 2: attemptOf(2) } })),
+        ledger.write(later(record, 4, { status: 'queued', trail: { 1: attemptOf(1) } })),
+        ledger.write(record),
+      ]),
+    );
+    for (const { id } of records) {
+      expect(await ledger.find(id)).toMatchObject({
+        status: 'succeeded',
+        version: 9,
+        trail: { 1: attemptOf(1), 2: attemptOf(2) },
+      });
+    }
+  });
+
   it('never changes what was asked', async () => {
     const { ledger } = await freshLedger();
     const record = newRecord();
