@@ -1,5 +1,5 @@
 /** How a wish becomes a durable command. The steps are the durability promise; nothing else may enqueue. */
-import { acceptedState, type Command, type CommandRecord } from '../src/command.ts';
+import { acceptedState, type Command, type CommandRecord, isFinal } from '../src/command.ts';
 import { DownlinkError } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Protocol } from '../src/protocols/protocol.ts';
@@ -109,8 +109,10 @@ export function createAccept(deps: AcceptDeps): Accept {
         { details: { id: claimed.id } },
       );
     }
-    const { deviceId, id } = claimed.record;
+    const { deviceId, id, status } = claimed.record;
     const held = await outbound.find(deviceId, id).catch(() => null);
+    // Whoever claimed it may have died before it reached the queue.
+    if (!held && !isFinal(status)) await ledger.markLedgerOnly(id).catch(() => undefined);
     return { record: claimed.record, durability: held ? 'both' : 'ledger', replayed: true };
   }
 

@@ -28,6 +28,9 @@ export type OutcomesDeps = {
 
 /** As long as a job may take to come back to life and look for its outcome. */
 const keptSeconds = 3_600;
+const lookAgainMs = 2_000;
+/** Answers in memory whose job is active; beyond, the kept outcome in Redis has to do. */
+const maxWaiting = 10_000;
 
 type Answer = Extract<Outcome, { kind: 'acked' | 'rejected' | 'unacknowledged' }>;
 
@@ -37,18 +40,20 @@ const isAnswer = (outcome: Outcome): outcome is Answer =>
 export function createOutcomes(deps: OutcomesDeps) {
   const { redis, keys, bridge, ledger, outbound, recorder, metrics, log, now } = deps;
 
+  const waiting = new Set<NodeJS.Timeout>();
+
   /** Handles stream entries one after the other: several may speak of one command. */
   async function handle(entries: StreamEntry[]): Promise<void> {
     for (const { entryId, text } of entries) {
       const streamed = parseStreamedOutcome(text);
+      if (streamed?.late) metrics.outboundLateAcks.inc();
       if (streamed) await place(streamed);
       else log.warn({ entryId }, 'outcome unreadable');
     }
   }
 
   async function place(streamed: StreamedOutcome): Promise<void> {
-    const { id, attempt, deviceId, outcome, late } = streamed;
-    if (late) metrics.outboundLateAcks.inc();
+    const { id, attempt, deviceId, outcome } = streamed;
     if (bridge.offer(id, attempt, outcome)) return;
     // A job that is active elsewhere, or starts again, finds it here before it sends.
     const kept = keys.keptOutcome(deviceId, id);
@@ -56,13 +61,26 @@ export function createOutcomes(deps: OutcomesDeps) {
     if (!isAnswer(outcome)) return;
     const queued = await outbound.find(deviceId, id);
     const taken = queued ? await outbound.take(deviceId, id) : 'missing';
-    if (taken === 'active') return;
+    if (taken === 'active') {
+      // Its run may be about to end it as unknown, and to drop what is kept: look again once it is over.
+      lookAgain(streamed);
+      return;
+    }
     if (taken === 'taken' && queued) {
       await settle(queued.command, queued.nextVersion, streamed, outcome);
     } else {
       await settleRow(streamed, outcome);
     }
     await release(deviceId, id);
+  }
+
+  function lookAgain(streamed: StreamedOutcome): void {
+    if (waiting.size >= maxWaiting) return;
+    const timer = setTimeout(() => {
+      waiting.delete(timer);
+      place({ ...streamed, late: true }).catch(() => lookAgain(streamed));
+    }, lookAgainMs);
+    waiting.add(timer);
   }
 
   /** No job holds it: it waits unfinished for the reaper, or ended as unknown. */
@@ -112,5 +130,10 @@ export function createOutcomes(deps: OutcomesDeps) {
     for (const next of woken) await outbound.wake(deviceId, next);
   }
 
-  return { handle };
+  return {
+    handle,
+    close() {
+      for (const timer of waiting) clearTimeout(timer);
+    },
+  };
 }

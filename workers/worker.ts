@@ -233,6 +233,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
       clearTimeout(timer);
       closing.abort();
       await Promise.all(readers.map((reader) => reader.close()));
+      outcomes.close();
       await ledger.flush().catch(() => undefined);
       await bridge.stop();
       watch.stop();

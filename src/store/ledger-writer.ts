@@ -31,17 +31,21 @@ type Entry = { record: CommandRecord; writers: WriteCaller[]; markers: MarkCalle
 
 /**
  * Inserts, or replaces an older version of a row that is not final; a final row changes only from
- * unknown to succeeded or rejected. What was asked never changes; trails merge when the row changes.
+ * unknown to succeeded or rejected. The device's word beats any version: who counts on while it is
+ * under way has only not heard it yet. What was asked never changes; trails merge when the row changes.
  */
 const writeSql = `
   INSERT INTO commands AS held (${columnList})
   SELECT ${recordValues} FROM ${recordsFrom('$1')}
   ON CONFLICT (id) DO UPDATE SET
-    status = excluded.status, version = excluded.version, reason = excluded.reason,
+    status = excluded.status, version = greatest(held.version, excluded.version),
+    reason = excluded.reason,
     code = excluded.code, result = excluded.result, late = excluded.late,
     inferred = excluded.inferred, settled_at = excluded.settled_at,
     trail = held.trail || excluded.trail
-  WHERE held.ended IS NULL AND excluded.version > held.version
+  WHERE held.ended IS NULL
+      AND (excluded.version > held.version
+        OR excluded.status IN ('succeeded', 'rejected', 'unacknowledged'))
     OR held.ended = 'unknown' AND excluded.status IN ('succeeded', 'rejected')
   RETURNING id`;
 
@@ -209,7 +213,7 @@ export function createLedgerWriter({
 
 /** The rule of `writeSql`, for two records of which neither is written yet. */
 function replaces(next: CommandRecord, held: CommandRecord): boolean {
-  if (!isFinal(held.status)) return next.version > held.version;
-  // Who called it unknown and who holds the answer count versions apart: the answer wins.
-  return held.status === 'unknown' && (next.status === 'succeeded' || next.status === 'rejected');
+  const answered = next.status === 'succeeded' || next.status === 'rejected';
+  if (isFinal(held.status)) return held.status === 'unknown' && answered;
+  return next.version > held.version || answered || next.status === 'unacknowledged';
 }

@@ -154,7 +154,7 @@ describe('DELETE /v1/commands/:id', () => {
 
   it('cancels a command whose attempt surely wrote nothing', async () => {
     const { id } = (await post()).json;
-    change(id, { status: 'parked', trail: { 1: attempt('unwritten', null) } });
+    change(id, { status: 'parked', trail: { 1: attempt('offline', null) } });
     expect((await cancel(id)).json.status).toBe('cancelled');
   });
 
