@@ -36,8 +36,8 @@ export function firstVersion(base: Base, activation: number): number {
 }
 
 /** Whether the command may have been parked, marked or written before this activation. */
-export function activeBefore({ job, command, attempt }: Run): boolean {
-  return job.attemptsStarted > 1 || attempt > 1 || command.notBefore > command.acceptedAt;
+export function activeBefore({ job, base, attempt }: Run): boolean {
+  return job.attemptsStarted > 1 || attempt > 1 || base.version > 0;
 }
 
 /** The command's record in its next version. */

@@ -129,6 +129,10 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     if (sessions.length > 0) log.info({ sessions: sessions.length }, 'sessions registered again');
   }
 
+  function registerSoon(): void {
+    mustRegister = true;
+  }
+
   function alive(): boolean {
     return clock() - heardAt < leaseMs;
   }
@@ -217,6 +221,8 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
       subscriber.on('message', onMessage);
       await subscriber.subscribe(own);
       heardAt = clock();
+      // Deaf for a moment: what was said meanwhile is made up for by announcing what is parked.
+      subscriber.on('ready', registerSoon);
       await beat();
       timers = [setInterval(beatQuietly, leaseMs / 4), setInterval(resend, resendEveryMs / 4)];
     },
@@ -236,6 +242,7 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
         });
       }
       subscriber.off('message', onMessage);
+      subscriber.off('ready', registerSoon);
       await subscriber.unsubscribe(own).catch(() => undefined);
       await redis.hdel(keys.gateways(), gatewayId).catch(() => undefined);
       const gone = JSON.stringify({ v: 1, from: gatewayId, m: [{ t: 'gateway-gone', gatewayId }] });

@@ -207,8 +207,12 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       // A publish that failed is sent again by the sweep: deliveries are idempotent.
       if ('error' in sent || sent.receivers > 0) return;
       if (pendings.get(pending.delivery.id) !== pending) return;
-      // After an outage the gateway's subscription may come back later than ours; the sweep asks again.
-      if (again && now() < judgeFrom) return;
+      // After an outage the gateway's subscription may come back later than ours: the sweep publishes
+      // again, and as long as nobody listened it is still the first time.
+      if (subscriber.status !== 'ready' || now() < judgeFrom) {
+        pending.again = again;
+        return;
+      }
       if (again) end(pending, lost(pending, 'gateway-lost'));
       else end(pending, { kind: 'unwritten', reason: 'offline', detail: 'no gateway listened' });
     });
@@ -274,6 +278,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       subscriber.on('message', onMessage);
       await subscriber.subscribe(own, keys.eventsChannel());
       subscriber.on('ready', onReady);
+      redis.on('ready', hold);
       await readDirectory();
       const beat = () => {
         const text = `{"v":1,"from":${JSON.stringify(workerId)},"m":[]}`;
@@ -287,6 +292,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       for (const timer of timers) clearInterval(timer);
       subscriber.off('message', onMessage);
       subscriber.off('ready', onReady);
+      redis.off('ready', hold);
       await subscriber.unsubscribe().catch(() => undefined);
     },
     async route(request) {

@@ -183,11 +183,31 @@ describe('a write to the ledger', () => {
     const { ledger } = await freshLedger();
     const record = newRecord({ status: 'unknown' });
     await ledger.write(record);
-    const [strange, late] = await Promise.all([
+    const [, late] = await Promise.all([
       ledger.write(later(record, 3, { status: 'queued' })),
       ledger.write(later(record, 2, { status: 'succeeded', late: true })),
     ]);
-    expect([strange.applied, late.applied]).toEqual([false, true]);
+    expect(late.applied).toBe(true);
+    expect(await ledger.find(record.id)).toMatchObject({ status: 'succeeded', late: true });
+  });
+
+  it.each(['succeeded', 'rejected', 'unacknowledged'] as const)(
+    'takes %s of an older version over an unfinished row, and never counts back',
+    async (status) => {
+      const { ledger } = await freshLedger();
+      const record = newRecord({ status: 'parked', version: 18 });
+      await ledger.write(record);
+      expect(await ledger.write({ ...record, version: 10, status })).toEqual({ applied: true });
+      expect(await ledger.find(record.id)).toMatchObject({ status, version: 18 });
+    },
+  );
+
+  it('takes no other end of an older version', async () => {
+    const { ledger } = await freshLedger();
+    const record = newRecord({ status: 'parked', version: 18 });
+    await ledger.write(record);
+    const stale = { ...record, version: 10, status: 'unknown' as const };
+    expect(await ledger.write(stale)).toEqual({ applied: false });
   });
 
   it('writes many rows with few statements', async () => {
