@@ -122,10 +122,12 @@ test('nothing is lost while workers, gateway and stores die', { timeout: 150_000
   say(`all ended ${Math.round(performance.now() - drainedFrom)} ms after the last was sent`);
   const log = await fleet.entries();
   const verdict = check({ accepted, faults, log, records });
-  const text = Object.entries(verdict.counts).map(([status, count]) => `${status} ${count}`);
-  say(text.join(', '));
+  say(tally(records.map(({ status }) => status)));
   say(`${verdict.framesSeen} frames seen, ${verdict.duplicates} of them again`);
-  say(`unknown ${verdict.unknowns.length} of ${verdict.inFlightAtKills} in flight at the kills`);
+  const codes = records.filter(({ id }) => verdict.unknowns.includes(id)).map(({ code }) => code);
+  say(
+    `unknown ${codes.length} of ${verdict.inFlightAtKills} in flight at the kills (${tally(codes)})`,
+  );
   for (const problem of verdict.problems) tellStory(problem, records, log);
   expect(verdict.problems).toEqual([]);
   expect(verdict.counts['expired'] ?? 0).toBe(0);
@@ -153,7 +155,7 @@ function createLoad(): Load {
   const plan = planCommands(fleet.deviceIds, commandCount);
   const accepted: Accepted[] = [];
   const refused: Load['refused'] = [];
-  const durabilities: Record<string, number> = {};
+  const durabilities: string[] = [];
   const requests: Promise<void>[] = [];
   const bursts = 5 * burst;
   let next = 0;
@@ -166,7 +168,7 @@ function createLoad(): Load {
       refused.push({ status: answer.status, id });
       return;
     }
-    durabilities[durability] = (durabilities[durability] ?? 0) + 1;
+    durabilities.push(durability);
     accepted.push({
       id,
       deviceId: body.deviceId,
@@ -200,15 +202,12 @@ function createLoad(): Load {
     async answered() {
       await Promise.all(requests);
     },
-    durability: () =>
-      Object.entries(durabilities)
-        .map(([where, count]) => `${where} ${count}`)
-        .join(', '),
+    durability: () => tally(durabilities),
   };
 }
 
 /** The records of all accepted commands, once they are final, as the API lists them. */
-async function everyEnd(accepted: readonly Accepted[]): Promise<FinalRecord[]> {
+async function everyEnd(accepted: readonly Accepted[]): Promise<ShownCommand[]> {
   const ids = new Set(accepted.map(({ id }) => id));
   let shown: ShownCommand[] = [];
   await eventually(
@@ -274,6 +273,11 @@ async function leftovers(): Promise<string[]> {
   } finally {
     await closeRedis(client);
   }
+}
+
+function tally(names: readonly (string | null)[]): string {
+  const counts = Map.groupBy(names, (name) => name);
+  return [...counts].map(([name, group]) => `${name} ${group.length}`).join(', ');
 }
 
 function say(line: string): void {
