@@ -4,7 +4,7 @@
  */
 import { randomUUIDv7 } from 'node:crypto';
 import { createOutbound, type RedisOutbound } from '../../queues/outbound.ts';
-import { createKeys } from '../../src/bridge/keys.ts';
+import { createKeys, type Keys } from '../../src/bridge/keys.ts';
 import { startRole } from '../../src/cli/role-process.ts';
 import { acceptedState, type Command } from '../../src/command.ts';
 import { connectPostgres } from '../../src/connections/postgres.ts';
@@ -167,13 +167,16 @@ async function benchOurs({ redis, env, postgresPid }: BenchSite, options: BenchO
     startTimeoutMs: 180_000,
   });
   try {
+    const worker = await startRole({ role: 'worker', env, onLog, nodeArgs });
+    await untilQuiet(redis, keys);
+    // Filled while the queues rest, so that what is measured is the drain and not the start.
+    await Promise.all(outbound.queues.map((queue) => queue.pause()));
     const commands = commandsFor(options);
     const emptyBytes = await usedMemory(redis);
     await fill(outbound, commands);
     const bytesPerCommand = ((await usedMemory(redis)) - emptyBytes) / commands.length;
     await record(ledger, commands);
     await redis.config('RESETSTAT');
-    const worker = await startRole({ role: 'worker', env, onLog, nodeArgs });
     const processes = {
       worker: worker.pid,
       gateway: gateway.pid,
@@ -182,6 +185,7 @@ async function benchOurs({ redis, env, postgresPid }: BenchSite, options: BenchO
       postgres: postgresPid,
     };
     const cpu = watchCpu(processes);
+    await Promise.all(outbound.queues.map((queue) => queue.resume()));
     const perSecond = await untilDrained(pool, outbound, commands.length);
     for (const [name, ms] of Object.entries(cpu.spentMs())) {
       options.say(`  ${name}: ${((1000 * ms) / commands.length).toFixed(0)} µs of CPU a command`);
@@ -195,6 +199,15 @@ async function benchOurs({ redis, env, postgresPid }: BenchSite, options: BenchO
     await outbound.close();
     await ledger.close();
     await pool.end();
+  }
+}
+
+/** The worker has stored what the devices said when they came. */
+async function untilQuiet(redis: Redis, keys: Keys): Promise<void> {
+  const until = performance.now() + drainBoundMs;
+  while ((await redis.xlen(keys.uplink())) > 0) {
+    if (performance.now() > until) throw new Error('the uplink stream does not run empty');
+    await new Promise((resolve) => setTimeout(resolve, lookEveryMs));
   }
 }
 

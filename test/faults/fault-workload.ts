@@ -107,12 +107,7 @@ function ap3000(deviceId: string, turn: number, round: number): Planned {
     case 2:
       return planned(deviceId, 'params.read', { group: 'basic' });
     case 3:
-      return planned(
-        deviceId,
-        'device.locate',
-        { seconds: round + 1 },
-        { content: `96${hex(round + 1, 2)}` },
-      );
+      return planned(deviceId, 'device.locate', { seconds: round + 1 });
     case 4:
       return planned(deviceId, 'params.read', { group: 'advanced' });
     default:
