@@ -132,7 +132,8 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
         if (!job) return null;
         const read = fromJob(job);
         if ('fault' in read) return null;
-        const activations = job.attemptsStarted + 1;
+        // One more activation may begin before the caller has the job.
+        const activations = job.attemptsStarted + 2;
         const nextVersion = read.base.version + 2 + activations * versionsPerActivation;
         return { command: read.command, nextVersion };
       });

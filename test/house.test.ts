@@ -107,6 +107,19 @@ const reachable: Record<Layer, readonly Layer[]> = {
 };
 
 describe('imports', () => {
+  test('every file is looked at', () => {
+    const elsewhere = /^(test|dist|node_modules|coverage)$|^\./;
+    const all = globSync('**/*.{ts,mts,cts,js,mjs,cjs,tsx,jsx}', {
+      cwd: root,
+      exclude: (name) => elsewhere.test(name),
+    });
+    const unseen = all.filter((file) => !sources.has(file) && !/^\w+\.config\.ts$/.test(file));
+    expect(unseen).toEqual([]);
+    for (const folder of ['workers/', 'queues/', 'dashboard/', 'src/gateway/', 'src/cli/']) {
+      expect(files.some((file) => file.startsWith(folder))).toBe(true);
+    }
+  });
+
   test('every file has its layer', () => {
     expect(files.filter((file) => layerOf(file) === undefined)).toEqual([]);
     expect(files.length).toBeGreaterThan(20);

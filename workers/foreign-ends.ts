@@ -1,14 +1,20 @@
 /** Jobs that BullMQ failed by itself: their commands end as unknown, since nobody saw how. */
 import type { Job } from 'bullmq';
 import { fromJob, type OutboundJob, versionsPerActivation } from '../queues/job.ts';
+import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
 import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Recorder } from './recorder.ts';
 import { firstVersion } from './run.ts';
 
-export type ForeignEndsDeps = { recorder: Recorder; log: Log; now: () => number };
+export type ForeignEndsDeps = {
+  bridge: Pick<WorkerBridge, 'release'>;
+  recorder: Recorder;
+  log: Log;
+  now: () => number;
+};
 
-export function createForeignEnds({ recorder, log, now }: ForeignEndsDeps) {
+export function createForeignEnds({ bridge, recorder, log, now }: ForeignEndsDeps) {
   return {
     /** Called for every failure that settle did not cause; those that will be tried again are left alone. */
     async settle(job: Job<OutboundJob>, error: Error): Promise<void> {
@@ -32,6 +38,10 @@ export function createForeignEnds({ recorder, log, now }: ForeignEndsDeps) {
           trail: {},
         })
         .catch((cause) => log.error({ commandId: command.id, cause }, 'end not recorded'));
+      const options = { wake: 0, again: true, attempt: 0 };
+      await bridge
+        .release(command.deviceId, command.id, 'final', options)
+        .catch((cause) => log.error({ commandId: command.id, cause }, 'mark not released'));
       recorder.notifyWaiter(command);
     },
   };

@@ -71,7 +71,7 @@ export function createOutcomes(deps: OutcomesDeps) {
     } else {
       await settleRow(streamed, outcome);
     }
-    await release(deviceId, id);
+    await release(deviceId, id, attempt);
   }
 
   function lookAgain(streamed: StreamedOutcome): void {
@@ -86,6 +86,11 @@ export function createOutcomes(deps: OutcomesDeps) {
   /** No job holds it: it waits unfinished for the reaper, or ended as unknown. */
   async function settleRow(streamed: StreamedOutcome, outcome: Answer): Promise<void> {
     const row = await ledger.find(streamed.id);
+    if (!row && (await redis.xlen(keys.settlements())) > 0) {
+      // Its row is still on its way into the ledger.
+      lookAgain(streamed);
+      return;
+    }
     if (!row || (isFinal(row.status) && row.status !== 'unknown')) return;
     if (outcome.kind === 'unacknowledged' && row.status === 'unknown') return;
     const late = { ...streamed, late: streamed.late || row.status === 'unknown' };
@@ -125,8 +130,8 @@ export function createOutcomes(deps: OutcomesDeps) {
     );
   }
 
-  async function release(deviceId: string, id: string): Promise<void> {
-    const woken = await bridge.release(deviceId, id, 'final', { wake: 1, again: true });
+  async function release(deviceId: string, id: string, attempt: number): Promise<void> {
+    const woken = await bridge.release(deviceId, id, 'final', { wake: 1, again: true, attempt });
     for (const next of woken) await outbound.wake(deviceId, next);
   }
 

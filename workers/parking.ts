@@ -13,7 +13,7 @@ export type Parking = {
   /** Moves the job aside. What wakes it is an event; its own delay is only the backstop. */
   park(run: Run, because: UnwrittenReason): Promise<void>;
   /** The device is back, or its lane has room: lets its most urgent parked commands go. */
-  wakeDevice(deviceId: string): void;
+  wakeDevice(deviceId: string, room: number): void;
   /** Wakes what can go on all devices: words that nobody heard are made up for. */
   wakeAll(): Promise<void>;
 };
@@ -30,7 +30,7 @@ export type ParkingDeps = {
 const backstopFirstMs = 60_000;
 const backstopMaxMs = 15 * 60_000;
 /** One in flight and four in the lane: more would only be sent back. */
-const wokenAtOnce = 5;
+const wholeLane = 5;
 const mostUrgent = 9;
 
 export function createParking(deps: ParkingDeps): Parking {
@@ -42,12 +42,12 @@ export function createParking(deps: ParkingDeps): Parking {
     });
   }
 
-  async function wakeParked(deviceId: string, wokenToo: 0 | 1): Promise<void> {
+  async function wakeParked(deviceId: string, room: number, wokenToo: 0 | 1): Promise<void> {
     const ids = await redis.dlWakeable(
       keys.parked(deviceId),
       keys.presence(deviceId),
       keys.parkedDevices(keys.shardOf(deviceId)),
-      wokenAtOnce,
+      room,
       wokenToo,
       deviceId,
     );
@@ -81,13 +81,16 @@ export function createParking(deps: ParkingDeps): Parking {
       const times = Math.max(0, run.job.attemptsStarted - run.job.attemptsMade - 1);
       const backstop = Math.min(backstopFirstMs * 2 ** Math.min(times, 10), backstopMaxMs);
       const until = Math.min(now() + backstop, deadline);
-      await untilDone(() => run.job.moveToDelayed(until, run.token));
-      // Only after the processor has returned: a job that is active again under the same id in this
-      // process would lose its lock renewal to the run that is just ending.
-      setImmediate(lookAgain, run, because);
+      try {
+        await untilDone(() => run.job.moveToDelayed(until, run.token));
+      } finally {
+        // Only after the processor has returned: a job that is active again under the same id in this
+        // process would lose its lock renewal to the run that is just ending.
+        setImmediate(lookAgain, run, because);
+      }
     },
-    wakeDevice(deviceId) {
-      wakeParked(deviceId, 0).catch((error) => {
+    wakeDevice(deviceId, room) {
+      wakeParked(deviceId, room, 0).catch((error) => {
         log.warn({ deviceId, error: messageOf(error) }, 'device not woken');
       });
     },
@@ -102,7 +105,7 @@ export function createParking(deps: ParkingDeps): Parking {
             500,
           );
           cursor = next;
-          await Promise.all(devices.map((deviceId) => wakeParked(deviceId, 1)));
+          await Promise.all(devices.map((deviceId) => wakeParked(deviceId, wholeLane, 1)));
         } while (cursor !== '0');
       }
     },

@@ -219,7 +219,8 @@ export function createSettle(deps: SettleDeps): Settle {
   async function releaseAndWake(run: Run, mode: 'final' | 'rest' | 'unwritten'): Promise<void> {
     const { id, deviceId } = run.command;
     // An unwritten command left no room: the one that takes its place wakes the next.
-    const options = { wake: mode === 'unwritten' ? 0 : 1, again: activeBefore(run) };
+    const wake = mode === 'unwritten' ? 0 : 1;
+    const options = { wake, again: activeBefore(run), attempt: run.attempt };
     const woken = await recorder.untilDone(() => bridge.release(deviceId, id, mode, options));
     for (const next of woken) {
       deps.outbound.wake(deviceId, next).catch((error) => {

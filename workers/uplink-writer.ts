@@ -3,6 +3,7 @@ import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { Report } from '../src/bridge/gateway-bridge.ts';
 import type { StreamEntry } from '../src/bridge/stream-reader.ts';
+import { DownlinkError, messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
 import type { Devices, Reports, StoredReport } from '../src/store/contract.ts';
@@ -61,6 +62,17 @@ export function createUplinkWriter({ devices, reports, metrics, log }: UplinkWri
     return null;
   }
 
+  /** Waits while the ledger is away. What it does not take for good must not hold up all that follows. */
+  async function tolerated(store: () => Promise<void>, count: number): Promise<void> {
+    if (count === 0) return;
+    try {
+      await store();
+    } catch (error) {
+      if (error instanceof DownlinkError && error.code === 'LEDGER_UNAVAILABLE') throw error;
+      log.error({ count, error: messageOf(error) }, 'reports not stored: the ledger refused some');
+    }
+  }
+
   return {
     async handle(entries: StreamEntry[]): Promise<void> {
       const sightings = new Map<string, Sighting>();
@@ -74,8 +86,8 @@ export function createUplinkWriter({ devices, reports, metrics, log }: UplinkWri
         // Heartbeats live on as lastSeenAt and facts; only what carries state or money is a row.
         if (report.weight !== 'heartbeat') stored.push({ entryId, ...report });
       }
-      if (sightings.size > 0) await devices.seen([...sightings.values()]);
-      if (stored.length > 0) await reports.add(stored);
+      await tolerated(() => devices.seen([...sightings.values()]), sightings.size);
+      await tolerated(() => reports.add(stored), stored.length);
     },
   };
 }

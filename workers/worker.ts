@@ -191,7 +191,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
   });
 
   const duties = [reapAll, wakeAll, reapLedgerOnly];
-  const foreignEnds = createForeignEnds({ recorder, log, now });
+  const foreignEnds = createForeignEnds({ bridge, recorder, log, now });
 
   function consume(shard: number): Worker<OutboundJob> {
     const worker = new Worker<OutboundJob>(keys.queueName(shard), process, {

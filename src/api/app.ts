@@ -38,7 +38,7 @@ export type ApiDeps = {
   /** This process, as workers address it. */
   apiId: string;
   accept: Accept;
-  ledger: Pick<Ledger, 'find' | 'write' | 'list'>;
+  ledger: Pick<Ledger, 'find' | 'write' | 'list' | 'markLedgerOnly'>;
   devices: Pick<Devices, 'find' | 'list' | 'register'>;
   /** What accept asks; it is told of registrations at once. */
   deviceLookup: Pick<DeviceLookup, 'put'>;

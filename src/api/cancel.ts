@@ -11,7 +11,7 @@ export type Cancel = (id: string, apiKey: string) => Promise<CommandRecord>;
 
 export type CancelDeps = {
   lookup: Lookup;
-  ledger: Pick<Ledger, 'find' | 'write'>;
+  ledger: Pick<Ledger, 'find' | 'write' | 'markLedgerOnly'>;
   outbound: Pick<Outbound, 'find' | 'take' | 'enqueue'>;
   now(): number;
 };
@@ -27,7 +27,7 @@ export function createCancel({ lookup, ledger, outbound, now }: CancelDeps): Can
     // Without the ledger the end could not be stored, and the command would come back from the dead.
     await ledger.find(id);
     const held = await outbound.find(seen.deviceId, id);
-    const taken = await take(seen);
+    const taken = await take(seen).catch(leaveToReaper(id));
     if (taken === 'active') throw alreadySent(id);
     const row = await ledger.find(id);
     const current = row ?? (held ? asAccepted(held.command) : seen);
@@ -36,6 +36,14 @@ export function createCancel({ lookup, ledger, outbound, now }: CancelDeps): Can
     if (isFinal(current.status)) throw alreadyFinal(current);
     return settle(current, Math.max(held?.nextVersion ?? 1, current.version + 1), apiKey);
   };
+
+  /** A call that failed may have removed the job all the same: the reaper puts back what is gone. */
+  function leaveToReaper(id: string) {
+    return async (error: unknown): Promise<never> => {
+      await ledger.markLedgerOnly(id).catch(() => undefined);
+      throw error;
+    };
+  }
 
   /** In a worker's hands it is on its way, or about to be parked: the row soon tells which. */
   async function take({ id, deviceId }: CommandRecord): Promise<Taken> {
@@ -64,7 +72,8 @@ export function createCancel({ lookup, ledger, outbound, now }: CancelDeps): Can
     };
     const written = await ledger.write(ended).catch(async (error: unknown) => {
       // It must not vanish from the queue without an end in the ledger.
-      await outbound.enqueue(record, { attempt: lastAttempt(record), version });
+      const base = { attempt: lastAttempt(record), version };
+      await outbound.enqueue(record, base).catch(leaveToReaper(record.id));
       throw error;
     });
     if (written.applied) return ended;

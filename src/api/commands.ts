@@ -41,7 +41,7 @@ const MAX_STATUSES = statuses.length;
 
 const postExample = {
   deviceId: '82200520004869',
-  command: 'start',
+  command: 'charge.start',
   params: { socket: 1, port: 0, mode: 'time', minutes: 60 },
 };
 

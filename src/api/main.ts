@@ -1,6 +1,7 @@
 /** The API process: everything it is made of, wired by hand, closed in reverse. */
-import { createHash, randomBytes, randomUUIDv7 } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
+import { v7 as uuidV7 } from 'uuid';
 import { createBoard } from '../../dashboard/board.ts';
 import { createAccept } from '../../queues/accept.ts';
 import { createOutbound } from '../../queues/outbound.ts';
@@ -89,7 +90,7 @@ export async function openApi({
     presence,
     protocols,
     log,
-    newId: randomUUIDv7,
+    newId: () => uuidV7(),
   });
   const waits = createWaits({
     redis: connect('subscriber'),

@@ -85,7 +85,7 @@ const commandExample = {
   final: false,
   deviceId: '82200520004869',
   protocol: 'bkv',
-  command: 'start',
+  command: 'charge.start',
   params: { socket: 1, port: 0, mode: 'time', minutes: 60 },
   priority: 7,
   reason: null,

@@ -159,8 +159,12 @@ export const Event = Type.Union([
     draining: Type.Boolean(),
   }),
   Type.Object({ t: Type.Literal('gateway-gone'), gatewayId: CommandId }),
-  /** Something that a parked command of this device waits for has come: it is online, or its lane has room. */
-  Type.Object({ t: Type.Literal('wake'), deviceId: DeviceId }),
+  /** Something that parked commands of this device wait for has come: it is online, or its lane has room for so many. */
+  Type.Object({
+    t: Type.Literal('wake'),
+    deviceId: DeviceId,
+    room: Type.Integer({ minimum: 1, maximum: 64 }),
+  }),
   /** Echo of one's own channel: proves that the subscription lives. */
   Type.Object({ t: Type.Literal('beat'), from: CommandId, n: Millis }),
 ]);

@@ -31,6 +31,8 @@ const maxTakeovers = 30;
 const settleGraceMs = 10_000;
 const resendEveryMs = 2_000;
 const registerChunk = 500;
+/** Commands that an empty lane takes: one in flight, four behind it. */
+const wholeLane = 5;
 /** An answer that comes within this time tells of the write as well, and saves its receipt. */
 const receiptDelayMs = 15;
 
@@ -86,11 +88,10 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     const load = handlers?.load() ?? { connections: 0, sessions: 0 };
     const [seconds, micros] = await redis.time();
     const at = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
-    await redis.hset(
-      keys.gateways(),
-      gatewayId,
-      JSON.stringify({ at, leaseMs, draining, ...load }),
-    );
+    const entry = JSON.stringify({ at, leaseMs, draining, ...load });
+    const added = await redis.hset(keys.gateways(), gatewayId, entry);
+    // Redis had forgotten us: it was flushed, or lost its memory on the way through a restart.
+    if (added === 1 && leaseUntil !== 0) mustRegister = true;
     if (leaseUntil !== 0 && asked > leaseUntil) mustRegister = true;
     leaseUntil = asked + leaseMs;
     outbox.send(keys.eventsChannel(), { t: 'gateway', gatewayId, leaseMs, draining, ...load });
@@ -122,7 +123,7 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
           if (Number(ours) === 0) {
             // Of an older epoch than the one that stands there; a newer session of ours stays.
             handlers?.evict({ t: 'evict', deviceId, epoch: epoch + 1 });
-          } else if (Number(parked) > 0) announce(deviceId);
+          } else if (Number(parked) > 0) announce(deviceId, wholeLane);
         }),
       );
     }
@@ -130,6 +131,7 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
   }
 
   function registerSoon(): void {
+    heardAt = clock();
     mustRegister = true;
   }
 
@@ -138,8 +140,8 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
   }
 
   /** A word that no worker heard is said again with the next heartbeats. */
-  function announce(deviceId: string): void {
-    outbox.send(keys.eventsChannel(), { t: 'wake', deviceId }, (sent) => {
+  function announce(deviceId: string, room: number): void {
+    outbox.send(keys.eventsChannel(), { t: 'wake', deviceId, room }, (sent) => {
       if ('error' in sent || sent.receivers === 0) unheard.add(deviceId);
     });
   }
@@ -147,7 +149,7 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
   function announceUnheard(): void {
     const again = [...unheard];
     unheard.clear();
-    for (const deviceId of again) announce(deviceId);
+    for (const deviceId of again) announce(deviceId, wholeLane);
   }
 
   function sendReceipts(): void {
@@ -266,7 +268,7 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
       if (oldGateway && oldGateway !== gatewayId) {
         outbox.send(keys.gatewayChannel(String(oldGateway)), { t: 'evict', deviceId, epoch });
       }
-      if (parked > 0) announce(deviceId);
+      if (parked > 0) announce(deviceId, wholeLane);
       return { granted: true, epoch, parked };
     },
     async logout(deviceId, epoch) {
@@ -291,7 +293,7 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     keep(delivery, outcome, late) {
       return toStream({ delivery, outcome, since: 0, sentAt: 0 }, late);
     },
-    roomFor: announce,
+    roomFor: (deviceId) => announce(deviceId, 1),
     async report(report: Report) {
       if (uplinkFull && report.weight === 'heartbeat') return;
       await redis.xadd(keys.uplink(), '*', 'r', JSON.stringify(report));

@@ -13,6 +13,11 @@ type Waiting = {
   reject(error: unknown): void;
 };
 
+/** As the client would have thrown it, so that an OOM or a read-only replica is known for what it is. */
+function replyError(message: string): Error {
+  return Object.assign(new Error(message), { name: 'ReplyError' });
+}
+
 export function createScriptBatch(
   script: (keys: number, ...keysAndArgs: (string | number)[]) => Promise<string[][]>,
 ): ScriptBatch {
@@ -25,7 +30,7 @@ export function createScriptBatch(
       const replies = await script(keys.length, ...keys, ...args);
       for (const [index, { resolve, reject }] of group.entries()) {
         const reply = replies[index] ?? [];
-        if (reply[0] === 'error') reject(new Error(`script failed: ${reply[1]}`));
+        if (reply[0] === 'error') reject(replyError(reply[1] ?? ''));
         else resolve(reply);
       }
     } catch (error) {

@@ -110,10 +110,13 @@ return {'go', held[1], held[2], wire, string.format('%d', attempt), written}
 `,
 );
 
-/** ARGV: id, mode (final | rest | unwritten), how many to wake, 1 when the job was active before. */
+/**
+ * ARGV: id, mode (final | rest | unwritten), how many to wake, 1 when the job was active before, the attempt
+ * that ended: the mark of another one is not touched.
+ */
 const release = forEach(
   4,
-  4,
+  5,
   `
 local id = ARGV[1]
 if ARGV[2] == 'final' then
@@ -122,7 +125,9 @@ else
   local mark = redis.call('HGET', KEYS[1], id)
   if mark then
     local a, g, e, w, x = string.match(mark, '^(%d+)|([^|]*)|(%d*)|(%d+)|(%d)$')
-    if ARGV[2] == 'rest' then
+    if a ~= ARGV[5] then
+      x = nil
+    elseif ARGV[2] == 'rest' then
       redis.call('HSET', KEYS[1], id, a .. '|-||' .. w .. '|1')
     elseif g ~= '-' then
       if x == '1' then

@@ -116,7 +116,10 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     },
     async close() {
       closing = true;
+      // While Redis is away the read is repeated for ever: it ends with its client.
+      const patience = setTimeout(() => redis.disconnect(), 2 * blockMs);
       await running;
+      clearTimeout(patience);
     },
   };
 }

@@ -72,7 +72,7 @@ export type WorkerBridge = {
     deviceId: string,
     id: string,
     mode: 'final' | 'rest' | 'unwritten',
-    options: { wake: number; again: boolean },
+    options: { wake: number; again: boolean; attempt: number },
   ): Promise<string[]>;
   /** True when the outcome found somebody who waits for it. */
   offer(id: string, attempt: number, outcome: Outcome): boolean;
@@ -90,8 +90,8 @@ export type WorkerBridgeDeps = {
   subscriber: Redis;
   keys: Keys;
   log: Log;
-  /** Parked commands of this device may go. */
-  onWake(deviceId: string): void;
+  /** So many parked commands of this device may go. */
+  onWake(deviceId: string, room: number): void;
   /** Redis is there again: words on the channels were missed. */
   onBack(): void;
   /** An end for which no delivery waits here. */
@@ -192,7 +192,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
   function onEvent(event: Event): void {
     if (event.t === 'gateway') leases.set(event.gatewayId, now() + event.leaseMs);
     else if (event.t === 'gateway-gone') leases.delete(event.gatewayId);
-    else if (event.t === 'wake') deps.onWake(event.deviceId);
+    else if (event.t === 'wake') deps.onWake(event.deviceId, event.room);
   }
 
   function end(pending: PendingDelivery, outcome: Outcome): void {
@@ -332,7 +332,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
         writtenBefore,
       };
     },
-    release(deviceId, id, mode, { wake, again }) {
+    release(deviceId, id, mode, { wake, again, attempt }) {
       return releases(keys.shardOf(deviceId), {
         keys: [
           keys.marks(deviceId),
@@ -340,7 +340,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
           keys.keptOutcome(deviceId, id),
           keys.presence(deviceId),
         ],
-        args: [id, mode, wake, again ? 1 : 0],
+        args: [id, mode, wake, again ? 1 : 0, attempt],
       });
     },
     deliver(delivery, { gatewayId, again }, listener) {
@@ -351,6 +351,8 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
           known.waiters.push({ resolve, listener });
           return;
         }
+        // A run that lost its job to this one would wait for ever: it hears what it may be worth.
+        if (known) end(known, lost(known, 'gateway-silent'));
         const pending: PendingDelivery = {
           delivery,
           gatewayId,

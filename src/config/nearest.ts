@@ -1,8 +1,9 @@
-/** The candidate that takes the fewest edits to reach. */
+/** The candidate that takes the fewest edits to reach; one that begins with the word goes before all others. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  const longer = candidates.filter((candidate) => candidate.startsWith(word));
   let best: string | undefined;
   let fewest = Number.POSITIVE_INFINITY;
-  for (const candidate of candidates) {
+  for (const candidate of longer.length > 0 ? longer : candidates) {
     const edits = editDistance(word, candidate);
     if (edits < fewest) [best, fewest] = [candidate, edits];
   }

@@ -2,15 +2,8 @@
 import { ap3000 } from '../protocols/ap3000/index.ts';
 import type { Fields, Message } from '../protocols/protocol.ts';
 import type { Charging } from './charging.ts';
-import {
-  type Behaviour,
-  type Device,
-  type EndReason,
-  nextMsgId,
-  type Port,
-  portOf,
-  type Reply,
-} from './device.ts';
+import { nextMsgId, portOf } from './device.ts';
+import type { Behaviour, Device, EndReason, Port, Reply } from './model.ts';
 
 export type Ap3000Deps = { charging: Charging; now: () => number };
 

@@ -3,15 +3,8 @@ import { bkv } from '../protocols/bkv/index.ts';
 import { type KvElement, kv } from '../protocols/bkv/kv.ts';
 import type { Fields, Message } from '../protocols/protocol.ts';
 import type { Charging } from './charging.ts';
-import {
-  type Behaviour,
-  type Device,
-  type EndReason,
-  nextBusinessNo,
-  type Port,
-  portOf,
-  type Reply,
-} from './device.ts';
+import { nextBusinessNo, portOf } from './device.ts';
+import type { Behaviour, Device, EndReason, Port, Reply } from './model.ts';
 
 export type BkvDeps = { charging: Charging; now: () => number };
 

@@ -1,7 +1,7 @@
 /** The life of a charge at a port: reports while it runs, and its end reported until the server has it. */
 import type { Message } from '../protocols/protocol.ts';
-import type { Device, EndReason, Port } from './device.ts';
 import { draw } from './knobs.ts';
+import type { Device, EndReason, Port } from './model.ts';
 import type { FleetStats } from './stats.ts';
 import type { Wheel } from './wheel.ts';
 

@@ -1,8 +1,9 @@
 /** What a device does with a frame from the server: it is written down, judged by the dice, obeyed and answered. */
 import type { Message } from '../protocols/protocol.ts';
-import { type Device, type Reply, remember } from './device.ts';
+import { remember } from './device.ts';
 import type { FleetLog, FrameEntry } from './fleet-log.ts';
 import { draw } from './knobs.ts';
+import type { Device, Reply } from './model.ts';
 import type { FleetStats } from './stats.ts';
 
 export type IntakeDeps = {

@@ -1,28 +1,12 @@
 /** One connection of the fleet, for as long as the fleet lives: it carries one device, or all of an AP3000 host. */
 import { connect, type Socket } from 'node:net';
 import type { Decoder, Message } from '../protocols/protocol.ts';
-import type { Device } from './device.ts';
 import type { CloseEntry, FleetLog } from './fleet-log.ts';
 import { draw } from './knobs.ts';
+import type { Device, Link } from './model.ts';
 import type { Random } from './random.ts';
 import type { FleetStats } from './stats.ts';
 import type { Wheel } from './wheel.ts';
-
-export type Link = {
-  /** The devices on it. Filled once, before it is opened. */
-  readonly devices: Device[];
-  /** Number of the current connection over the whole fleet; 0 before the first. */
-  readonly connection: number;
-  readonly isOpen: boolean;
-  /** Hands a frame to the socket; false when there is none to take it. */
-  send(frame: Uint8Array, noise?: boolean): boolean;
-  /** The device ends the connection: after what it sent, or at once. It comes back by itself. */
-  drop(how: 'device' | 'reset'): void;
-  /** Connects now. The fleet calls it when this link's turn has come. */
-  connect(): void;
-  /** Ends it for good. */
-  close(): void;
-};
 
 export type LinkDeps = {
   host: string;

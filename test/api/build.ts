@@ -1,7 +1,8 @@
 /** An API over stores in memory, with a key of every kind. */
-import { createHash, randomUUIDv7 } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import { pino } from 'pino';
+import { v7 as uuidV7 } from 'uuid';
 import { createBoard } from '../../dashboard/board.ts';
 import { createAccept } from '../../queues/accept.ts';
 import { type ApiDeps, createApi } from '../../src/api/app.ts';
@@ -48,7 +49,7 @@ export function buildApi(more: Partial<ApiDeps> = {}) {
     presence: memory.presence,
     protocols,
     log,
-    newId: randomUUIDv7,
+    newId: () => uuidV7(),
     graceMs: 20,
     storeTimeoutMs: 100,
     lookupTimeoutMs: 50,

@@ -1,5 +1,5 @@
-import { randomUUIDv7 } from 'node:crypto';
 import { Value } from 'typebox/value';
+import { v7 as uuidV7 } from 'uuid';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CommandAccepted, CommandShown } from '../../src/api/schemas.ts';
 import type { Attempt, CommandRecord, Status } from '../../src/command.ts';
@@ -132,7 +132,7 @@ describe('GET /v1/commands/:id', () => {
 
   it('does not call a command missing while the ledger is away', async () => {
     api.book.state.condition = 'away';
-    const answer = await api.call('read', 'GET', `/v1/commands/${randomUUIDv7()}`);
+    const answer = await api.call('read', 'GET', `/v1/commands/${uuidV7()}`);
     expect([answer.status, answer.json.code]).toEqual([503, 'LEDGER_UNAVAILABLE']);
   });
 });

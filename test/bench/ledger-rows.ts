@@ -2,7 +2,7 @@
  * Rows per second of the ledger's write(): accept, attempt and settlement of many commands.
  * Run: node test/bench/ledger-rows.ts DATABASE_URL [commands] [callers]
  */
-import { randomUUIDv7 } from 'node:crypto';
+import { v7 as uuidV7 } from 'uuid';
 import { type Attempt, acceptedState, type CommandRecord } from '../../src/command.ts';
 import { connectPostgres } from '../../src/connections/postgres.ts';
 import { createLog } from '../../src/log/log.ts';
@@ -60,7 +60,7 @@ async function measure(phase: string, records: readonly CommandRecord[]): Promis
 function acceptedRecord(index: number): CommandRecord {
   const now = Date.now();
   const command = {
-    id: randomUUIDv7(),
+    id: uuidV7(),
     deviceId: `8220052${String(index % 10_000).padStart(7, '0')}`,
     protocol: 'bkv',
     command: 'charge.start',

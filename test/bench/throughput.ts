@@ -2,7 +2,7 @@
  * Acked commands a second, end to end: queued commands are drained by one worker through one gateway to
  * simulated devices, with the ledger on. The reference is BullMQ's own worker on the same jobs.
  */
-import { randomUUIDv7 } from 'node:crypto';
+import { v7 as uuidV7 } from 'uuid';
 import { createOutbound, type RedisOutbound } from '../../queues/outbound.ts';
 import { createKeys, type Keys } from '../../src/bridge/keys.ts';
 import { startRole } from '../../src/cli/role-process.ts';
@@ -79,7 +79,7 @@ export async function benchThroughput(options: BenchOptions): Promise<Report> {
 function commandsFor({ devices, commands }: BenchOptions): Command[] {
   const now = Date.now();
   return Array.from({ length: commands }, (_, n) => ({
-    id: randomUUIDv7(),
+    id: uuidV7(),
     deviceId: deviceIdOf(n % devices),
     protocol: 'bkv',
     command: 'port.query',

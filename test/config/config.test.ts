@@ -105,6 +105,12 @@ describe('faults', () => {
     );
   });
 
+  test('half a name is completed, though another one is nearer by its letters', () => {
+    expect(faultsOf({ env: { DOWNLINK_TCP_IDLE: '2' } })).toEqual([
+      'DOWNLINK_TCP_IDLE is no setting; the nearest is DOWNLINK_TCP_IDLE_FACTOR',
+    ]);
+  });
+
   test('our prefix before a conventional name is a fault that names the conventional one', () => {
     expect(faultsOf({ env: { DOWNLINK_REDIS_URL: 'redis://x' } })).toEqual([
       'DOWNLINK_REDIS_URL is no setting; the nearest is REDIS_URL',

@@ -1,5 +1,5 @@
-import { randomUUIDv7 } from 'node:crypto';
 import { pino } from 'pino';
+import { v7 as uuidV7 } from 'uuid';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type Accept, createAccept } from '../../queues/accept.ts';
 import { DownlinkError } from '../../src/errors.ts';
@@ -35,7 +35,7 @@ beforeEach(async () => {
     protocols,
     log: pino({ level: 'silent' }),
     now: () => acceptedAt,
-    newId: randomUUIDv7,
+    newId: () => uuidV7(),
     graceMs: 30,
     storeTimeoutMs: 150,
     lookupTimeoutMs: 50,

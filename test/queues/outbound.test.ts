@@ -111,10 +111,7 @@ describe('the outbound queue', () => {
     const held = command();
     await outbound.enqueue(held);
     const { Worker } = await import('bullmq');
-    let release = () => undefined as void;
-    const holding = new Promise<void>((resolve) => {
-      release = resolve;
-    });
+    const holding = Promise.withResolvers<void>();
     const taken = Promise.withResolvers<void>();
     const connection = connectRedis({
       url: `redis://${redis.options.host}:${redis.options.port}`,
@@ -126,14 +123,14 @@ describe('the outbound queue', () => {
       keys.queueName(shard),
       async () => {
         taken.resolve();
-        await holding;
+        await holding.promise;
       },
       { connection, prefix: keys.queuePrefix(shard) },
     );
     await taken.promise;
     expect(await outbound.take(held.deviceId, held.id)).toBe('active');
     expect(await outbound.holds([held])).toEqual(new Set([held.id]));
-    release();
+    holding.resolve();
     await worker.close();
     await closeRedis(connection);
   });

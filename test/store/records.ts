@@ -1,12 +1,12 @@
 /** Command records for the tests of the store. */
-import { randomUUIDv7 } from 'node:crypto';
+import { v7 as uuidV7 } from 'uuid';
 import { type Attempt, acceptedState, type CommandRecord } from '../../src/command.ts';
 
 /** A command accepted now, with what a test wants otherwise. */
 export function newRecord(wanted: Partial<CommandRecord> = {}): CommandRecord {
   const now = Date.now();
   const command = {
-    id: randomUUIDv7(),
+    id: uuidV7(),
     deviceId: '82200520004869',
     protocol: 'bkv',
     command: 'charge.start',

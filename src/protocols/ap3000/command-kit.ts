@@ -9,7 +9,15 @@ import { orderNoPattern } from './order-number.ts';
 const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;
 
-export const priorities = { stop: 9, control: 7, query: 5, restart: 5, other: 3, ota: 1 } as const;
+export const priorities = {
+  stop: 9,
+  control: 7,
+  query: 5,
+  restart: 5,
+  raw: 5,
+  other: 3,
+  ota: 1,
+} as const;
 export const ttls = { control: minuteMs, other: hourMs } as const;
 
 /** A schema that refuses params it does not know. */

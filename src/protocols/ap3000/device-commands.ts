@@ -254,6 +254,7 @@ export const deviceCommands: Readonly<Record<string, CommandSpec>> = {
   raw: {
     ...oneShot,
     title: 'Send any command byte and payload',
+    priority: priorities.raw,
     params: RawParams,
     orderKey: () => null,
     encode(given, deviceId, wireId) {
