@@ -5,14 +5,16 @@ import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Outcome } from '../src/outcome.ts';
 import type { Ledger } from '../src/store/contract.ts';
-import { activeBefore, type Run } from './run.ts';
+import { activeBefore, mayRepeat, type Run } from './run.ts';
 
 export type Guarded =
   | { go: true }
   /** It will not be sent; settle it so. */
   | { go: false; outcome: Outcome }
   /** It ended before; the job is a shadow of it. */
-  | { go: false; outcome: null; status: CommandRecord['status'] };
+  | { go: false; outcome: null; status: CommandRecord['status'] }
+  /** Only the ledger can tell, and it is away. */
+  | { go: false; later: true };
 
 export type GuardDeps = {
   ledger: Pick<Ledger, 'findMany'>;
@@ -53,10 +55,16 @@ export function createGuard({ ledger, redisStartedAt, log, now }: GuardDeps): Gu
    */
   async function checkLedger(run: Run): Promise<Guarded | null> {
     const { id } = run.command;
-    const row = await lookUp(id).catch((error) => {
-      log.warn({ commandId: id, error: messageOf(error) }, 'restarted job not checked');
-      return undefined;
-    });
+    let row: CommandRecord | undefined;
+    try {
+      row = await lookUp(id);
+    } catch (error) {
+      log.debug({ commandId: id, error: messageOf(error) }, 'restarted job not checked');
+      // Sent unchecked, a start that had succeeded could be executed a second time.
+      return run.spec && !mayRepeat(run.spec, run.command) && now() < run.command.deadline
+        ? { go: false, later: true }
+        : null;
+    }
     if (!row) return null;
     if (isFinal(row.status)) return { go: false, outcome: null, status: row.status };
     run.version = Math.max(run.version, row.version);

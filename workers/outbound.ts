@@ -51,6 +51,7 @@ export function createOutboundProcessor({ guard, send, settle, window, log }: Ou
     try {
       const guarded = await guard(run);
       if (guarded.go) return await settle(run, await send(run));
+      if ('later' in guarded) return await settle.putOff(run);
       if (guarded.outcome) return await settle(run, guarded.outcome);
       await settle.leave(run);
       return { status: guarded.status };

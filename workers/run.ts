@@ -35,6 +35,11 @@ export function firstVersion(base: Base, activation: number): number {
   return base.version + activation * versionsPerActivation;
 }
 
+/** Whether sending it again does no harm, or the caller takes the risk. */
+export function mayRepeat(spec: CommandSpec | undefined, command: Command): boolean {
+  return spec?.repeatable === true || command.onAmbiguous === 'resend';
+}
+
 /** Whether the command may have been parked, marked or written before this activation. */
 export function activeBefore({ job, base, attempt }: Run): boolean {
   return job.attemptsStarted > 1 || attempt > 1 || base.version > 0;

@@ -13,7 +13,7 @@ import type { Outcome, UnwrittenReason } from '../src/outcome.ts';
 import type { CommandSpec } from '../src/protocols/protocol.ts';
 import type { Parking } from './parking.ts';
 import type { Recorder } from './recorder.ts';
-import { activeBefore, nextRecord, type Run } from './run.ts';
+import { activeBefore, mayRepeat, nextRecord, type Run } from './run.ts';
 
 export type Verdict =
   | {
@@ -116,8 +116,7 @@ function ambiguous(
 ): Verdict {
   const sentence = ambiguousSentences[outcome.reason];
   const code = outcome.reason.toUpperCase().replace('-', '_');
-  const mayRepeat = spec?.repeatable === true || command.onAmbiguous === 'resend';
-  if (!mayRepeat)
+  if (!mayRepeat(spec, command))
     return end('unknown', `${sentence}; sending it again could repeat its effect`, code);
   if (attempt >= command.attempts) {
     return end('unknown', `${sentence}, on attempt ${attempt} of ${command.attempts}`, code);
@@ -144,7 +143,11 @@ export type Settle = {
   (run: Run, outcome: Outcome): Promise<{ status: Status }>;
   /** For a job whose command had ended before: gives back what it may still hold. */
   leave(run: Run): Promise<void>;
+  /** For a job that cannot be judged now: it comes back in a moment and spends no attempt. */
+  putOff(run: Run): Promise<never>;
 };
+
+const putOffMs = 1_000;
 
 /** Errors with which settle itself told BullMQ to fail or to retry a job. */
 const ours = new WeakSet<Error>();
@@ -203,7 +206,12 @@ export function createSettle(deps: SettleDeps): Settle {
     }
   }
 
-  return Object.assign(settle, { leave });
+  async function putOff(run: Run): Promise<never> {
+    await recorder.untilDone(() => run.job.moveToDelayed(now() + putOffMs, run.token));
+    throw new DelayedError('the ledger is away');
+  }
+
+  return Object.assign(settle, { leave, putOff });
 
   /** The gateway may forget the attempt, unless we gave it up unheard: then its answer is still to come. */
   function dismiss({ trail, command }: Run, outcome: Outcome): void {
@@ -231,7 +239,7 @@ export function createSettle(deps: SettleDeps): Settle {
 
   function count(verdict: Verdict, outcome: Outcome): void {
     if (outcome.kind === 'ambiguous') {
-      metrics.outboundTimeout.inc();
+      if (outcome.reason === 'no-ack') metrics.outboundTimeout.inc();
       metrics.outboundErrors.inc({ type: outcome.reason });
     } else if (outcome.kind === 'refused' || outcome.kind === 'unwritten') {
       metrics.outboundErrors.inc({ type: outcome.reason });

@@ -14,6 +14,7 @@ import type { Log } from '../src/log/log.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
 import type { Outcome } from '../src/outcome.ts';
 import type { Devices, Ledger, Reports } from '../src/store/contract.ts';
+import type { Retention } from '../src/store/retention.ts';
 import { createForeignEnds } from './foreign-ends.ts';
 import { createGuard } from './guard.ts';
 import { createDuty } from './lease.ts';
@@ -22,6 +23,7 @@ import { createOutcomes } from './outcomes.ts';
 import { createParking } from './parking.ts';
 import { createReaper } from './reaper.ts';
 import { createRecorder } from './recorder.ts';
+import { createRemoval } from './retention.ts';
 import { createSend } from './send.ts';
 import { backoffOf, createSettle, settledBy } from './settle.ts';
 import { createSettlements } from './settlements.ts';
@@ -37,7 +39,7 @@ export type WorkerDeps = {
   /** Makes a client that waits for Redis for ever; the caller closes it. */
   blocking(name: string): Redis;
   outbound: RedisOutbound;
-  ledger: Ledger;
+  ledger: Ledger & Retention;
   devices: Devices;
   reports: Reports;
   metrics: Metrics;
@@ -57,10 +59,12 @@ const settings = {
 } as const;
 
 /** Jobs of one shard that are on their way to their device at once. */
-const windowSize = 32;
+const windowSize = 64;
 const reapLedgerOnlyEveryMs = 1_000;
 const reapEveryMs = 10 * 60_000;
 const reapFirstMs = 2_000;
+const removeEveryMs = 3_600_000;
+const removeFirstMs = 60_000;
 /** Once the gateways were heard. */
 const wakeFirstMs = 500;
 
@@ -190,7 +194,19 @@ export function createOutboundWorker(deps: WorkerDeps) {
     work: () => reaper.reap({ ledgerOnly: true }),
   });
 
-  const duties = [reapAll, wakeAll, reapLedgerOnly];
+  const removeOld = createRemoval({ retention: ledger, log, now });
+  const removal = createDuty({
+    ...duty,
+    name: 'retention',
+    lease: keys.lease('retention'),
+    everyMs: removeEveryMs,
+    firstMs: removeFirstMs,
+    work: async () => {
+      if (await removeOld()) removal.now();
+    },
+  });
+
+  const duties = [reapAll, wakeAll, reapLedgerOnly, removal];
   const foreignEnds = createForeignEnds({ bridge, recorder, log, now });
 
   function consume(shard: number): Worker<OutboundJob> {

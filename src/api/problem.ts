@@ -50,6 +50,16 @@ export const statusOfCode = {
 
 const RETRY_AFTER_S = 1;
 
+/** What the caller is told of an outage. The error itself may name addresses: it stays in the log. */
+const outages: Partial<Record<ErrorCode, string>> = {
+  STORE_UNAVAILABLE: 'a store that this needs does not answer: try again in a moment',
+  LEDGER_UNAVAILABLE:
+    'the ledger does not answer, and this needs it: try again in a moment, with the same Idempotency-Key if there was one',
+  QUEUE_UNAVAILABLE: 'the queue does not answer, and this needs it: try again in a moment',
+};
+const UNCONFIRMED =
+  'no store confirmed the command, and one may have it all the same: look for its id before you send it again';
+
 /** Answers with the problem that this error is. Call it, then return the reply. */
 export function sendProblem(
   request: FastifyRequest,
@@ -72,20 +82,25 @@ export function sendProblem(
 /** What the caller gets to see. Of a fault that is only ours to mend, nothing but the request's id. */
 export function problemOf(error: DownlinkError, requestId: string): Problem {
   const status = statusOfCode[error.code];
-  const ours = status === 500;
   const { errors, id } = error.details;
   return {
     type: `/docs#${error.code}`,
     title: STATUS_CODES[status] ?? 'Error',
     status,
-    code: ours ? 'INTERNAL' : error.code,
-    detail: ours
-      ? `the request failed inside downlink: ask its operator to look for ${requestId} in the log`
-      : error.message,
+    code: status === 500 ? 'INTERNAL' : error.code,
+    detail: detailOf(error, requestId),
     ...(Array.isArray(errors) && { errors: errors as Fault[] }),
     ...(typeof id === 'string' && { id }),
     requestId,
   };
+}
+
+function detailOf({ code, message, details }: DownlinkError, requestId: string): string {
+  if (statusOfCode[code] === 500) {
+    return `the request failed inside downlink: ask its operator to look for ${requestId} in the log`;
+  }
+  if (code === 'STORE_UNAVAILABLE' && typeof details['id'] === 'string') return UNCONFIRMED;
+  return outages[code] ?? message;
 }
 
 type FrameworkError = { code?: unknown; statusCode?: unknown };

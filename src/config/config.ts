@@ -14,8 +14,6 @@ export type Config = ReturnType<typeof configOf>;
 export type ConfigSources = {
   /** The process's own environment unless given. */
   env?: Env;
-  /** By key: `{ 'http.addr': ':0' }`. Undefined values are left out. */
-  flags?: Readonly<Record<string, string | number | undefined>>;
   cwd?: string;
 };
 
@@ -31,13 +29,12 @@ export function processEnv(): Env {
   return process.env;
 }
 
-/** File, then environment, then flags; throws one CONFIG_INVALID that lists every fault. */
-export function loadConfig({ env = processEnv(), flags = {}, cwd }: ConfigSources = {}): Config {
+/** The file, then the environment; throws one CONFIG_INVALID that lists every fault. */
+export function loadConfig({ env = processEnv(), cwd }: ConfigSources = {}): Config {
   const faults: string[] = [];
   const given = new Map<Key, Given>([
     ...fromFile(env, cwd ?? process.cwd(), faults),
     ...fromEnv(env, faults),
-    ...fromFlags(flags, faults),
   ]);
   const config = configOf(valuesOf(given, faults));
   const { poolMin, poolMax } = config.database;
@@ -117,16 +114,6 @@ function nearestVariable(variable: string, known: readonly string[]): string | u
   const bare = (name: string) => name.replace(OWN_PREFIX, '');
   const found = nearest(bare(variable), known.map(bare));
   return known.find((name) => bare(name) === found);
-}
-
-function fromFlags(flags: NonNullable<ConfigSources['flags']>, faults: string[]): [Key, Given][] {
-  const given: [Key, Given][] = [];
-  for (const [key, value] of Object.entries(flags)) {
-    if (value === undefined) continue;
-    if (isKey(key)) given.push([key, { text: String(value), origin: `flag ${key}` }]);
-    else faults.push(`flag ${key} is no setting; the nearest is ${nearest(key, keys)}`);
-  }
-  return given;
 }
 
 function isKey(key: string): key is Key {

@@ -4,7 +4,11 @@ import { type Key, keys, otherVariables, settings } from './settings.ts';
 
 /** `.env.example`. */
 export function envExample(): string {
-  const lines = ['# Every variable, with its default. Copy to .env what differs.'];
+  const lines = [
+    '# Every variable, with its default. Copy to .env what differs, and name that file at the start:',
+    '# node --env-file=.env src/cli/main.ts start (installed: node_modules/downlink/dist/src/cli/main.js).',
+    '# Docker Compose reads .env by itself, but hands on only API_KEYS, BOARD_USERS and LOG_LEVEL of these.',
+  ];
   for (const key of keys) {
     const { env, about, initial } = settings[key];
     lines.push('', `# ${about} (${key})`, `#${env}=${initial ?? ''}`);
@@ -18,7 +22,7 @@ export function envExample(): string {
 export function yamlExample(): string {
   const lines = [
     '# Every setting, with its default. Copy to downlink.yaml what differs.',
-    '# The environment wins over this file, a flag over both.',
+    '# The environment wins over this file.',
   ];
   let section = '';
   for (const key of sorted(keys)) {

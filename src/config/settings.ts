@@ -12,6 +12,13 @@ export type Setting<T> = {
 
 const DAY_MS = 86_400_000;
 
+/** What a gateway allows a connection, unless told otherwise. */
+export const tcpDefaults = {
+  loginTimeoutMs: 10_000,
+  idleFactor: 2.5,
+  maxUnsentBytes: 65_536,
+} as const;
+
 function setting<T>(read: (text: string) => T, env: string, initial: string | null, about: string) {
   return { env, initial, about, read } satisfies Setting<T>;
 }
@@ -52,19 +59,19 @@ export const settings = {
   'tcp.login_timeout_ms': setting(
     whole(100, DAY_MS),
     'DOWNLINK_TCP_LOGIN_TIMEOUT_MS',
-    '30000',
-    'A connection without a login is closed after that.',
+    String(tcpDefaults.loginTimeoutMs),
+    'A connection without a login is closed after that; the plain text of a modem extends it.',
   ),
   'tcp.idle_factor': setting(
     decimal(1, 100),
     'DOWNLINK_TCP_IDLE_FACTOR',
-    '2.5',
+    String(tcpDefaults.idleFactor),
     "A silent connection is closed after so many of its protocol's heartbeats.",
   ),
   'tcp.max_unsent_bytes': setting(
     whole(1024, 1_073_741_824),
     'DOWNLINK_TCP_MAX_UNSENT_BYTES',
-    '65536',
+    String(tcpDefaults.maxUnsentBytes),
     'A connection that reads so slowly that more bytes wait for it is closed.',
   ),
   'gateway.id': setting(
@@ -139,8 +146,3 @@ export const otherVariables: Record<string, string> = {
 };
 
 export const keys = Object.keys(settings) as Key[];
-
-/** The command-line flag of a key: `--gateway-lease-ms`. */
-export function flagOf(key: Key): string {
-  return `--${key.replaceAll(/[._]/g, '-')}`;
-}

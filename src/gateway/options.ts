@@ -1,3 +1,5 @@
+import { tcpDefaults } from '../config/settings.ts';
+
 /** The gateway's limits. All of them bound what one peer, or one outage, can cost. */
 export type GatewayOptions = {
   /** A connection must have a session this long after accept. */
@@ -33,12 +35,12 @@ export type GatewayOptions = {
 };
 
 export const defaultOptions: GatewayOptions = {
-  loginTimeoutMs: 10_000,
-  idleFactor: 3,
+  loginTimeoutMs: tcpDefaults.loginTimeoutMs,
+  idleFactor: tcpDefaults.idleFactor,
   headBytes: 1024,
   garbageBytes: 8 * 1024,
   garbageWindowMs: 60_000,
-  unsentBytes: 64 * 1024,
+  unsentBytes: tcpDefaults.maxUnsentBytes,
   maxSessions: 64,
   heldMessages: 16,
   slowLoginMs: 3_000,

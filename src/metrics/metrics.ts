@@ -39,12 +39,12 @@ export function createMetrics(role: Role) {
     }),
     outboundCompleted: new Counter({
       name: 'outbound_completed_total',
-      help: 'Commands that ended well: succeeded, rejected or unacknowledged.',
+      help: 'Commands that a worker ended otherwise than as failed or unknown; cancels by the API are not in it.',
       ...of('worker'),
     }),
     outboundFailed: new Counter({
       name: 'outbound_failed_total',
-      help: 'Commands that ended as failed or unknown.',
+      help: 'Commands that a worker ended as failed or unknown.',
       ...of('worker'),
     }),
     outboundTimeout: new Counter({

@@ -97,6 +97,7 @@ export type Fleet = {
 const defaultConnectPerSecond = 1000;
 const defaultStartTimeoutMs = 120_000;
 const tickMs = 20;
+const inboxBytes = 64 * 1024;
 
 /** A fleet that is not yet connected. */
 export function createFleet(options: FleetOptions): Fleet {
@@ -110,6 +111,7 @@ export function createFleet(options: FleetOptions): Fleet {
     bkv: createBkvBehaviour({ charging, now }),
     ap3000: createAp3000Behaviour({ charging, now }),
   };
+  const inbox = Buffer.alloc(inboxBytes);
   let running = false;
   const intake = createIntake({ log, stats, now, isRunning: () => running });
   const devices = new Map<string, Device>();
@@ -147,6 +149,7 @@ export function createFleet(options: FleetOptions): Fleet {
 
   function newLink(deviceId: string): Link {
     const link = createLink({
+      inbox,
       host,
       port,
       random: createRandom(seed, `link ${deviceId}`),

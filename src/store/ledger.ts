@@ -1,6 +1,5 @@
 /** The ledger on PostgreSQL: what was asked, and how it ended. */
 import type { Pool } from 'pg';
-import type { CommandRecord } from '../command.ts';
 import { DownlinkError } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import type { Metrics } from '../metrics/metrics.ts';
@@ -10,6 +9,7 @@ import { type CommandRow, recordList, recordOf } from './command-rows.ts';
 import type { Ledger } from './contract.ts';
 import { createDatabase } from './database.ts';
 import { createLedgerWriter } from './ledger-writer.ts';
+import { createRetention, type Retention } from './retention.ts';
 
 export type LedgerDeps = {
   pool: Pool;
@@ -24,12 +24,11 @@ export type LedgerDeps = {
   statementTimeoutMs?: number;
 };
 
-export type PostgresLedger = Ledger & {
-  /** Unfinished commands whose deadline has passed, the most overdue first, for the sweeper. */
-  overdue(query: { before: number; limit: number }): Promise<CommandRecord[]>;
-  /** Refuses what comes, waits for what was handed over. The pool stays open. */
-  close(): Promise<void>;
-};
+export type PostgresLedger = Ledger &
+  Retention & {
+    /** Refuses what comes, waits for what was handed over. The pool stays open. */
+    close(): Promise<void>;
+  };
 
 const findSql = `SELECT ${recordList} FROM commands WHERE id = $1`;
 const findManySql = `SELECT ${recordList} FROM commands WHERE id = ANY($1::text[])`;
@@ -43,9 +42,6 @@ const unfinishedSql = `
 const ledgerOnlySql = `
   SELECT ${recordList} FROM commands
   WHERE ended IS NULL AND ledger_only AND id > $1 AND accepted_at < $2 ORDER BY id LIMIT $3`;
-const overdueSql = `
-  SELECT ${recordList} FROM commands
-  WHERE ended IS NULL AND deadline < $1 ORDER BY deadline LIMIT $2`;
 
 export function createLedger({
   pool,
@@ -106,11 +102,11 @@ export function createLedger({
       return new Map(found.map((record) => [record.id, record]));
     },
     list: (filter) => listCommands(database, filter),
+    ...createRetention({ database }),
     unfinished: ({ afterId, acceptedBefore, limit, ledgerOnly }) =>
       ledgerOnly
         ? records('ledger.ledgerOnly', ledgerOnlySql, [afterId ?? '', acceptedBefore, limit])
         : records('ledger.unfinished', unfinishedSql, [afterId ?? '', acceptedBefore, limit]),
-    overdue: ({ before, limit }) => records('ledger.overdue', overdueSql, [before, limit]),
     flush,
     async close() {
       closed = true;

@@ -5,15 +5,16 @@ export type Removed = { commands: number; claims: number; reports: number };
 
 export type Retention = {
   /**
-   * Removes at most `limit` rows of each kind: ended commands accepted before `before`, reports from
-   * before it, and claims whose time is over at `now`. Call again while anything was removed.
+   * Removes at most `limit` rows of each kind: commands accepted and ended before `before`, reports
+   * from before it, and claims whose time is over at `now`. Call again while a limit was reached.
    */
   removeOld(query: { before: number; now: number; limit: number }): Promise<Removed>;
 };
 
 const commandsSql = `
   DELETE FROM commands WHERE id IN (
-    SELECT id FROM commands WHERE accepted_at < $1 AND ended IS NOT NULL
+    SELECT id FROM commands
+    WHERE accepted_at < $1 AND ended IS NOT NULL AND coalesce(settled_at, accepted_at) < $1
     ORDER BY accepted_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
   )`;
 const claimsSql = `

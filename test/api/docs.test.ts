@@ -1,10 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { protocolNamed } from '../../src/protocols/index.ts';
 import { buildApi } from './build.ts';
 
 type Operation = {
   operationId?: string;
   summary?: string;
   security?: unknown[];
+  requestBody?: {
+    content: Record<string, { example?: unknown; examples?: Record<string, { value: unknown }> }>;
+  };
   responses: Record<string, { description?: string; content?: Record<string, { schema: object }> }>;
 };
 
@@ -53,6 +57,30 @@ describe('the OpenAPI document', () => {
       }
     }
     expect(ids.size).toBe(operations().length);
+  });
+
+  it('asks by examples that work, and shows commands that there are', async () => {
+    const device = '82200520004869';
+    await api.memory.devices.register(device, 'bkv');
+    const asked: Record<string, number> = {};
+    for (const { path, method, operation } of operations()) {
+      const media = operation.requestBody?.content['application/json'];
+      if (!media) continue;
+      const several = Object.values(media.examples ?? {}).map(({ value }) => value);
+      for (const example of [...several, ...(media.example ? [media.example] : [])]) {
+        const url = path.replace('{id}', device);
+        const answer = await api.call('admin', method.toUpperCase(), url, example);
+        asked[`${method} ${path}`] = answer.status;
+      }
+    }
+    expect(asked).toEqual({ 'post /v1/commands': 202, 'put /v1/devices/{id}': 200 });
+    const shown = [
+      ...JSON.stringify(document).matchAll(/"protocol":"(\w+)","command":"([\w.]+)"/g),
+    ];
+    expect(shown.length).toBeGreaterThan(2);
+    for (const [, protocol, command] of shown) {
+      expect(Object.keys(protocolNamed(protocol!)?.commands ?? {})).toContain(command);
+    }
   });
 
   it('is served as a page that the security headers let work', async () => {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { problemOf, statusOfCode } from '../../src/api/problem.ts';
 import { DownlinkError, errorCodes } from '../../src/errors.ts';
+import { createLog } from '../../src/log/log.ts';
 import { bkvId, buildApi, stop } from './build.ts';
 
 let api: ReturnType<typeof buildApi>;
@@ -161,6 +162,41 @@ describe('a problem', () => {
     const internal = new DownlinkError('INVALID_JOB', 'job 7 of redis://:pw@host is broken');
     expect(problemOf(internal, 'r1').detail).not.toContain('redis');
   });
+});
+
+describe('a problem of a store that is away', () => {
+  const secret = 'connect ECONNREFUSED 10.0.0.7:5432, user dl';
+
+  it.each([
+    ['LEDGER_UNAVAILABLE', {}, /ledger .* try again/],
+    ['QUEUE_UNAVAILABLE', {}, /queue .* try again/],
+    ['STORE_UNAVAILABLE', {}, /store .* try again/],
+    ['STORE_UNAVAILABLE', { id: '01929d2c' }, /look for its id before you send it again/],
+  ] as const)(
+    'of code %s %j says what to do and tells the cause to the log alone',
+    async (code, details, sentence) => {
+      const lines: string[] = [];
+      const destination = { write: (line: string) => void lines.push(line) };
+      const log = createLog({ level: 'error', role: 'api', destination });
+      const broken = buildApi({
+        log,
+        accept: async () => {
+          throw new DownlinkError(code, `ledger.write: ${secret}`, {
+            cause: new Error(secret),
+            details,
+          });
+        },
+      });
+      const answer = await broken.call('send', 'POST', '/v1/commands', stop);
+      expect([answer.status, answer.json.code]).toEqual([503, code]);
+      expect(answer.headers['retry-after']).toBe('1');
+      expect(answer.json.detail).toMatch(sentence);
+      expect(answer.json.id).toBe('id' in details ? details.id : undefined);
+      expect(answer.text).not.toMatch(/10\.0\.0\.7|ECONNREFUSED|user dl/);
+      expect(lines.join('')).toContain(secret);
+      await broken.app.close();
+    },
+  );
 });
 
 describe('x-request-id', () => {

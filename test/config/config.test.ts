@@ -32,7 +32,7 @@ describe('defaults', () => {
       redis: { url: undefined, prefix: 'dl' },
       database: { url: undefined, poolMax: 20, poolMin: 5 },
       http: { addr: ':8080' },
-      tcp: { addr: ':9999', loginTimeoutMs: 30_000, idleFactor: 2.5, maxUnsentBytes: 65_536 },
+      tcp: { addr: ':9999', loginTimeoutMs: 10_000, idleFactor: 2.5, maxUnsentBytes: 65_536 },
       gateway: { leaseMs: 10_000, drainMs: 15_000, adminAddr: ':9101' },
       worker: { drainMs: 20_000, adminAddr: ':9102' },
       outbound: { shards: 4, concurrency: 2000 },
@@ -49,16 +49,13 @@ describe('defaults', () => {
 });
 
 describe('precedence', () => {
-  test('the environment wins over the file, and a flag over both', () => {
+  test('the environment wins over the file', () => {
     writeFileSync(
       join(cwd, 'downlink.yaml'),
       'tcp: { addr: ":1" }\nhttp: { addr: ":2" }\ngateway:\n  admin_addr: ":3"\n',
     );
-    const config = load({
-      env: { HTTP_ADDR: ':20', TCP_ADDR: ':10' },
-      flags: { 'tcp.addr': ':100' },
-    });
-    expect(config.tcp.addr).toBe(':100');
+    const config = load({ env: { HTTP_ADDR: ':20' } });
+    expect(config.tcp.addr).toBe(':1');
     expect(config.http.addr).toBe(':20');
     expect(config.gateway.adminAddr).toBe(':3');
   });
@@ -68,9 +65,9 @@ describe('precedence', () => {
     expect(load({ env: { DOWNLINK_CONFIG: 'other.yaml' } }).outbound.shards).toBe(7);
   });
 
-  test('a variable that is set to nothing, an empty key and an undefined flag count as not set', () => {
+  test('a variable that is set to nothing and an empty key count as not set', () => {
     writeFileSync(join(cwd, 'downlink.yaml'), 'redis:\n  url:\n');
-    const config = load({ env: { HTTP_ADDR: '' }, flags: { 'tcp.addr': undefined } });
+    const config = load({ env: { HTTP_ADDR: '' } });
     expect(config.http.addr).toBe(':8080');
     expect(config.redis.url).toBeUndefined();
   });
@@ -89,9 +86,8 @@ describe('faults', () => {
     );
     const faults = faultsOf({
       env: { HTTP_ADDR: 'nowhere', DOWNLINK_OUTBOUND_SHARD: '2', PATH: '/bin', HOME: '/root' },
-      flags: { 'tcp.adr': ':1' },
     });
-    expect(faults).toHaveLength(5);
+    expect(faults).toHaveLength(4);
     expect(faults).toEqual(
       expect.arrayContaining([
         expect.stringMatching(/gateway\.lease_mss is no setting; .*gateway\.lease_ms$/),
@@ -100,7 +96,6 @@ describe('faults', () => {
         expect.stringMatching(
           /^DOWNLINK_OUTBOUND_SHARD is no setting; .*DOWNLINK_OUTBOUND_SHARDS$/,
         ),
-        expect.stringMatching(/^flag tcp\.adr is no setting; .*tcp\.addr$/),
       ]),
     );
   });

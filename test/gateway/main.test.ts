@@ -20,15 +20,15 @@ async function start() {
   const { url, prefix } = await freshRedis();
   redis = connectRedis({ url, purpose: 'commands', name: 'test' });
   const config = loadConfig({
-    env: { DOWNLINK_CONFIG: '/dev/null' },
-    flags: {
-      'redis.url': url,
-      'redis.prefix': prefix,
-      'tcp.addr': '127.0.0.1:0',
-      'gateway.admin_addr': '127.0.0.1:0',
-      'gateway.id': 'gw-main-test',
-      'gateway.drain_ms': 500,
-      'log.level': 'silent',
+    env: {
+      DOWNLINK_CONFIG: '/dev/null',
+      REDIS_URL: url,
+      DOWNLINK_REDIS_PREFIX: prefix,
+      TCP_ADDR: '127.0.0.1:0',
+      GATEWAY_ADMIN_ADDR: '127.0.0.1:0',
+      DOWNLINK_GATEWAY_ID: 'gw-main-test',
+      DOWNLINK_GATEWAY_DRAIN_MS: '500',
+      LOG_LEVEL: 'silent',
     },
   });
   running = await startGateway({ config });

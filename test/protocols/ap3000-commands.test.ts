@@ -1,6 +1,7 @@
 import { Compile } from 'typebox/compile';
 import { describe, expect, it } from 'vitest';
 import { ap3000 } from '../../src/protocols/ap3000/index.ts';
+import { bkv } from '../../src/protocols/bkv/index.ts';
 import type { CommandSpec, Message } from '../../src/protocols/protocol.ts';
 import {
   bytes,
@@ -89,6 +90,7 @@ describe('the command table', () => {
       repeatable: false,
       onAmbiguous: 'probe',
     });
+    expect(spec('raw').priority).toBe(bkv.commands['raw']?.priority);
   });
 
   it('lines up what a port is told, and what a device is told, but no queries', () => {

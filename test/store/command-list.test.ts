@@ -149,16 +149,6 @@ describe('what is unfinished', () => {
     expect(open.length).toBeGreaterThan(5);
     expect(seen).toEqual(idsOf(open).sort());
   });
-
-  it('and overdue comes by deadline', async () => {
-    const { ledger } = await freshLedger();
-    const records = [300, 100, 400, 200].map((deadline) => newRecord({ deadline }));
-    const ended = newRecord({ deadline: 50, status: 'expired' });
-    await Promise.all([...records, ended].map((record) => ledger.write(record)));
-    const overdue = await ledger.overdue({ before: 400, limit: 10 });
-    expect(overdue.map(({ deadline }) => deadline)).toEqual([100, 200, 300]);
-    expect(await ledger.overdue({ before: 400, limit: 1 })).toHaveLength(1);
-  });
 });
 
 describe('at 20,000 rows', () => {
@@ -203,7 +193,7 @@ describe('at 20,000 rows', () => {
     expect(plan).not.toContain('Seq Scan');
   });
 
-  it('the reaper and the sweeper follow the indexes of unfinished rows', async () => {
+  it('the reaper follows the indexes of unfinished rows', async () => {
     const { ledger, pool } = ledgerAt(url);
     const scansOf = async () => {
       const { rows } = await pool.query<{ name: string; scans: string }>(
@@ -215,11 +205,9 @@ describe('at 20,000 rows', () => {
     const query = { afterId: null, acceptedBefore: 30_000, limit: 10 };
     expect(await ledger.unfinished({ ...query, ledgerOnly: false })).toHaveLength(10);
     expect(await ledger.unfinished({ ...query, ledgerOnly: true })).toHaveLength(10);
-    expect(await ledger.overdue({ before: 70_000, limit: 10 })).toHaveLength(10);
     await expect.poll(scansOf, { timeout: 10_000 }).toMatchObject({
       commands_unfinished: expect.toSatisfy((scans: number) => scans > 0),
       commands_ledger_only: expect.toSatisfy((scans: number) => scans > 0),
-      commands_unfinished_deadline: expect.toSatisfy((scans: number) => scans > 0),
     });
   });
 });

@@ -59,8 +59,9 @@ describe('retention', () => {
       newRecord({ acceptedAt: 1_000, status: 'expired' }),
     );
     const open = newRecord({ acceptedAt: 1_000 });
+    const endedLately = newRecord({ acceptedAt: 1_100, status: 'succeeded', settledAt: 2_500 });
     const young = newRecord({ status: 'succeeded' });
-    await Promise.all([...old, open, young].map((record) => ledger.write(record)));
+    await Promise.all([...old, open, endedLately, young].map((record) => ledger.write(record)));
     const claimer = newRecord({ acceptedAt: 1_500 });
     const idempotency = { apiKey: 'a', key: 'k', bodyHash: 'h', expiresAt: 1_600 };
     await ledger.claim(claimer, idempotency);
@@ -71,6 +72,6 @@ describe('retention', () => {
     expect(await retention.removeOld(query)).toEqual({ commands: 2, claims: 0, reports: 0 });
     expect(await retention.removeOld(query)).toEqual({ commands: 0, claims: 0, reports: 0 });
     const { items } = await ledger.list({ limit: 10 });
-    expect(items.map(({ id }) => id)).toEqual([young.id, claimer.id, open.id]);
+    expect(items.map(({ id }) => id)).toEqual([young.id, claimer.id, endedLately.id, open.id]);
   });
 });

@@ -43,7 +43,6 @@ const anyPort = '127.0.0.1:0';
 const adminKey = 'admin-key-of-the-tests';
 const readerKey = 'reader-key-of-the-tests';
 const roles = ['gateway', 'worker', 'api'] as const;
-const maxLogChars = 20_000;
 
 /** On the run's stores, under a prefix and a database of its own. */
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
@@ -107,14 +106,9 @@ async function startProcesses(parts: Parts): Promise<Stack> {
   };
   const running = new Map<Role, RoleProcess>();
   const guards = new Map<Role, () => void>();
-  let log = '';
 
   async function start(role: Role): Promise<void> {
-    const onLog = (text: string) => {
-      log = (log + text).slice(-maxLogChars);
-      if (process.env['STACK_LOG']) process.stderr.write(text);
-    };
-    const child = await startRole({ role, env, onLog });
+    const child = await startRole({ role, env, onLog: showLog });
     running.set(role, child);
     guards.set(role, endWithUs(child.pid));
     // Those who know the address must find the next process of the role there.
@@ -157,6 +151,11 @@ async function startProcesses(parts: Parts): Promise<Stack> {
     },
     stop,
   };
+}
+
+/** STACK_LOG=1 shows what the processes log, for whoever looks for a cause. */
+function showLog(text: string): void {
+  if (process.env['STACK_LOG']) process.stderr.write(text);
 }
 
 function splitAddr(addr: string): [host: string, port: number] {

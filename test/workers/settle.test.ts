@@ -1,9 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import type { Command } from '../../src/command.ts';
+import { createLog } from '../../src/log/log.ts';
+import { createMetrics } from '../../src/metrics/metrics.ts';
 import type { Outcome } from '../../src/outcome.ts';
 import { ambiguousReasons, refusedReasons, unwrittenReasons } from '../../src/outcome.ts';
 import { protocolNamed } from '../../src/protocols/index.ts';
-import { type Circumstances, judge } from '../../workers/settle.ts';
+import type { Run } from '../../workers/run.ts';
+import { type Circumstances, createSettle, judge } from '../../workers/settle.ts';
 
 const now = 1_000_000;
 
@@ -166,4 +169,33 @@ describe('the verdict on an ambiguous attempt', () => {
     const soon = circumstances({ command: { deadline: now + 3_000 } });
     expect(judge(ambiguous('no-ack'), soon)).toMatchObject({ status: 'unknown' });
   });
+});
+
+describe('the count of timeouts', () => {
+  it.each(ambiguousReasons)(
+    'holds %s only if the device did not answer in time',
+    async (reason) => {
+      const metrics = createMetrics('worker');
+      const settle = createSettle({
+        bridge: { settled: () => undefined, release: async () => [] },
+        outbound: { wake: async () => true },
+        recorder: {
+          record: async () => undefined,
+          recordLater: () => undefined,
+          notifyWaiter: () => undefined,
+          untilDone: (step) => step(),
+        },
+        parking: { park: async () => undefined } as never,
+        metrics,
+        log: createLog({ level: 'silent', role: 'test' }),
+        now: () => now,
+      });
+      const { command, spec } = circumstances();
+      const run = { job: { attemptsStarted: 1 }, base: { version: 0 }, command, spec, attempt: 1 };
+      await expect(settle(run as Run, ambiguous(reason))).rejects.toThrow();
+      const text = await metrics.registry.metrics();
+      expect(text).toContain(`outbound_timeout_total ${reason === 'no-ack' ? 1 : 0}\n`);
+      expect(text).toContain(`outbound_errors_total{type="${reason}"} 1\n`);
+    },
+  );
 });
