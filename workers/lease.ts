@@ -4,7 +4,12 @@ import type { BridgeScripts } from '../src/bridge/scripts.ts';
 import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 
-export type Duty = { start(): void; now(): void; close(): Promise<void> };
+export type Duty = {
+  start(): void;
+  /** Does the work at once, and again after so long when that is given. */
+  now(andAfterMs?: number): void;
+  close(): Promise<void>;
+};
 
 export type DutyDeps = {
   name: string;
@@ -28,6 +33,7 @@ export function createDuty(deps: DutyDeps): Duty {
   let timer: NodeJS.Timeout | undefined;
   let running: Promise<void> | undefined;
   let askedAgain = false;
+  let soonMs: number | undefined;
   let closed = false;
 
   /** Resolves with when to look again. */
@@ -61,14 +67,18 @@ export function createDuty(deps: DutyDeps): Duty {
     }
     running = once().then((nextMs) => {
       running = undefined;
-      schedule(askedAgain ? 0 : nextMs);
+      schedule(askedAgain ? 0 : Math.min(nextMs, soonMs ?? nextMs));
+      if (!askedAgain) soonMs = undefined;
       askedAgain = false;
     });
   }
 
   return {
     start: () => schedule(firstMs),
-    now: run,
+    now(andAfterMs) {
+      soonMs = andAfterMs;
+      run();
+    },
     async close() {
       closed = true;
       clearTimeout(timer);

@@ -24,7 +24,7 @@ export type ReaperDeps = {
 
 const page = 500;
 /** A command younger than this may be on its way into the queue at this moment. */
-const youngMs = 5_000;
+export const youngMs = 5_000;
 
 export type Reaper = {
   /**

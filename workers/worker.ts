@@ -1,6 +1,7 @@
 /** The worker process without its surroundings: consumers of the outbound queue and the duties beside them. */
 import { Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
+import { atMost } from '../queues/bounded.ts';
 import type { OutboundJob } from '../queues/job.ts';
 import { keepCompleted, keepFailed } from '../queues/job.ts';
 import type { RedisOutbound } from '../queues/outbound.ts';
@@ -21,7 +22,7 @@ import { createDuty } from './lease.ts';
 import { createOutboundProcessor } from './outbound.ts';
 import { createOutcomes } from './outcomes.ts';
 import { createParking } from './parking.ts';
-import { createReaper } from './reaper.ts';
+import { createReaper, youngMs } from './reaper.ts';
 import { createRecorder } from './recorder.ts';
 import { createRemoval } from './retention.ts';
 import { createSend } from './send.ts';
@@ -63,6 +64,8 @@ const windowSize = 64;
 const reapLedgerOnlyEveryMs = 1_000;
 const reapEveryMs = 10 * 60_000;
 const reapFirstMs = 2_000;
+/** Longer than a read of a stream takes. */
+const closeWithinMs = 3_000;
 const removeEveryMs = 3_600_000;
 const removeFirstMs = 60_000;
 /** Once the gateways were heard. */
@@ -108,7 +111,8 @@ export function createOutboundWorker(deps: WorkerDeps) {
     redis,
     memoryKey: keys.memory(),
     now,
-    onReplaced: () => reapAll.now(),
+    // Again later: what was accepted just before was too young for the first look.
+    onReplaced: () => reapAll.now(youngMs + 1_000),
   });
   const guard = createGuard({
     ledger,
@@ -248,10 +252,11 @@ export function createOutboundWorker(deps: WorkerDeps) {
       ]);
       clearTimeout(timer);
       closing.abort();
-      await Promise.all(readers.map((reader) => reader.close()));
+      // While Redis is away these would wait for it; what they hold is safe in its streams.
+      await atMost(Promise.all(readers.map((reader) => reader.close())), closeWithinMs);
       outcomes.close();
       await ledger.flush().catch(() => undefined);
-      await bridge.stop();
+      await atMost(bridge.stop(), 1_000);
       watch.stop();
       window.stop();
     },
