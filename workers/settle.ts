@@ -199,9 +199,10 @@ export function createSettle(deps: SettleDeps): Settle {
           new DownlinkError('TIMEOUT', verdict.reason, { details: { delayMs: verdict.delayMs } }),
         );
       case 'park':
-        recorder.recordLater(nextRecord(run, { status: 'parked', reason: verdict.reason }));
         await releaseAndWake(run, 'unwritten');
         await parking.park(run, verdict.because);
+        // Said last: whoever reads `parked` may count on an event waking it.
+        recorder.recordLater(nextRecord(run, { status: 'parked', reason: verdict.reason }));
         throw new DelayedError(verdict.reason);
     }
   }
