@@ -33,13 +33,24 @@ const maxReadyLine = 4_096;
 /** How much of its log is shown when it does not become ready. */
 const tailChars = 2_000;
 
+/**
+ * A worker holds hundreds of commands for the moments between two stores: a young generation that is too
+ * small for them is copied over and over.
+ */
+const defaultNodeArgs: Record<Role, readonly string[]> = {
+  gateway: [],
+  worker: ['--max-semi-space-size=64'],
+  api: [],
+};
+
 const extension = import.meta.filename.endsWith('.ts') ? 'ts' : 'js';
 const program = fileURLToPath(new URL(`./main.${extension}`, import.meta.url));
 
 /** Starts a role and resolves with its ready line; rejects with the end of its log when it does not come up. */
 export async function startRole(options: RoleProcessOptions): Promise<RoleProcess> {
   const { role, env, onLog, nodeArgs = [] } = options;
-  const child = spawn(process.execPath, [...nodeArgs, program, 'start', '--role', role], {
+  const args = [...defaultNodeArgs[role], ...nodeArgs, program, 'start', '--role', role];
+  const child = spawn(process.execPath, args, {
     env,
     stdio: ['ignore', 'pipe', 'pipe'],
     // A group of its own: Ctrl-C reaches the parent alone, which then asks each role to end, once.

@@ -1,12 +1,22 @@
 /** One device id on one connection: its login, what it holds back until then, and its lane. */
 import type { GatewayBridge, Login } from '../bridge/gateway-bridge.ts';
-import type { Message, Protocol } from '../protocols/protocol.ts';
+import type { Fields, Message, Protocol } from '../protocols/protocol.ts';
 import type { Clock } from './clock.ts';
-import type { Connection } from './connection.ts';
-import type { Counts } from './counts.ts';
+import type { CloseReason, Counts } from './counts.ts';
 import { Lane, type LaneHost, type Line } from './lane.ts';
 import type { GatewayOptions } from './options.ts';
 import { Timer, type TimerTarget, type TimerWheel } from './timer-wheel.ts';
+
+/** What its session may know of the connection that carries it; a type of its own, since a connection knows sessions. */
+export type Carrier = {
+  sessions: readonly Session[];
+  readonly modem: Fields | null;
+  pendingReports: number;
+  readonly remote: string;
+  close(reason: CloseReason): void;
+  /** False when it takes no more, and then nothing was written. */
+  write(frame: Uint8Array): boolean;
+};
 
 /** Shared by all sessions of a gateway. */
 export type SessionHost = {
@@ -35,7 +45,7 @@ export type SessionState = 'logging-in' | 'standing' | 'unregistered' | 'denied'
 
 export class Session implements Line, TimerTarget {
   readonly #host: SessionHost;
-  readonly connection: Connection;
+  readonly connection: Carrier;
   readonly protocol: Protocol;
   readonly deviceId: string;
   state: SessionState = 'logging-in';
@@ -53,7 +63,7 @@ export class Session implements Line, TimerTarget {
   /** Names of heartbeats, each followed by when it was last reported: a handful at most. */
   #reported: (string | number)[] | null = null;
 
-  constructor(host: SessionHost, connection: Connection, protocol: Protocol, deviceId: string) {
+  constructor(host: SessionHost, connection: Carrier, protocol: Protocol, deviceId: string) {
     this.#host = host;
     this.connection = connection;
     this.protocol = protocol;

@@ -5,11 +5,10 @@ import type { Log } from '../log/log.ts';
 import { toHex } from '../protocols/bytes.ts';
 import type { Message, ReportWeight } from '../protocols/protocol.ts';
 import type { Clock } from './clock.ts';
-import type { Connection } from './connection.ts';
 import type { Counts } from './counts.ts';
 import type { Deliveries } from './deliveries.ts';
 import type { GatewayOptions } from './options.ts';
-import type { Session } from './session.ts';
+import type { Carrier, Session } from './session.ts';
 import { createThrottle } from './throttle.ts';
 
 export type Uplink = {
@@ -54,7 +53,7 @@ export function createUplink(deps: UplinkDeps): Uplink {
   }
 
   /** The device erases the report on our answer and repeats it without one: so answer only what is stored. */
-  function store(connection: Connection, given: Report, answer: Uint8Array | null): void {
+  function store(connection: Carrier, given: Report, answer: Uint8Array | null): void {
     if (
       connection.pendingReports >= options.connectionReports ||
       pending >= options.pendingReports
