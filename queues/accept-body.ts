@@ -79,7 +79,7 @@ export const AcceptBody = Type.Object(
     orderKey: Type.Optional(
       Type.String({
         pattern: '^[\\x21-\\x7e]{1,64}$',
-        description: 'Commands of one device and one key are written in the order they came.',
+        description: 'The line this command stands in. Kept with it; this version orders nothing by it.',
       }),
     ),
     onAmbiguous: Type.Optional(

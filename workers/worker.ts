@@ -60,7 +60,7 @@ const settings = {
 } as const;
 
 /** Jobs of one shard that are on their way to their device at once. */
-const windowSize = 96;
+const windowSize = 192;
 const reapLedgerOnlyEveryMs = 1_000;
 const reapEveryMs = 10 * 60_000;
 const reapFirstMs = 2_000;
