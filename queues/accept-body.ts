@@ -79,7 +79,8 @@ export const AcceptBody = Type.Object(
     orderKey: Type.Optional(
       Type.String({
         pattern: '^[\\x21-\\x7e]{1,64}$',
-        description: 'The line this command stands in. Kept with it; this version orders nothing by it.',
+        description:
+          'The line this command stands in. Kept with it; this version orders nothing by it.',
       }),
     ),
     onAmbiguous: Type.Optional(
