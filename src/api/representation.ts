@@ -9,8 +9,6 @@ export function isoOf(ms: number | null): string | null {
   return ms === null ? null : new Date(ms).toISOString();
 }
 
-export type CommandJson = ReturnType<typeof commandJson>;
-
 /** A command with its attempts, oldest first. */
 export function commandJson(record: CommandRecord) {
   return {

@@ -117,13 +117,6 @@ export function cacheFolders(env: Env): string[] {
   ];
 }
 
-/** Where servers keep data between starts, unless told otherwise. */
-export function defaultDataFolder(env: Env): string {
-  // Root's home is closed to the account PostgreSQL runs as.
-  if (process.getuid?.() === 0) return '/var/lib/downlink';
-  return join(env['XDG_DATA_HOME'] || join(env['HOME'] ?? homedir(), '.local/share'), 'downlink');
-}
-
 /** Makes a cache folder that is ours; false when it cannot be, or is somebody else's. */
 export async function makeOwnFolder(folder: string): Promise<boolean> {
   try {

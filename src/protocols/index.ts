@@ -9,14 +9,3 @@ export const protocols: readonly Protocol[] = [bkv, ap3000];
 export function protocolNamed(name: string): Protocol | undefined {
   return protocols.find((protocol) => protocol.name === name);
 }
-
-/** The protocol whose id format the text has, with the canonical id; undefined when none has it. */
-export function protocolOfDeviceId(
-  text: string,
-): { protocol: Protocol; deviceId: string } | undefined {
-  for (const protocol of protocols) {
-    const deviceId = protocol.deviceId(text);
-    if (deviceId !== null) return { protocol, deviceId };
-  }
-  return undefined;
-}

@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox';
 import type { Params } from '../../../command.ts';
 
 export const secondMs = 1000;
-export const minuteMs = 60 * secondMs;
+const minuteMs = 60 * secondMs;
 export const hourMs = 60 * minuteMs;
 
 /** A charge that starts or stops later than this surprises somebody. */
