@@ -303,7 +303,7 @@ describe('both', () => {
 
   test('explicit URLs are used as they are and nothing is started', async () => {
     const urls = { redisUrl: 'redis://somewhere:1', databaseUrl: 'postgres://somewhere:2/x' };
-    const stores = await discover({ env, ...urls });
+    const stores = await discover({ env, ...urls, allow: ['url', 'system', 'packages'] });
     expect(stores.redis).toMatchObject({ url: urls.redisUrl, source: 'url', server: null });
     expect(stores.postgres).toMatchObject({ url: urls.databaseUrl, source: 'url', server: null });
     await stores.stop();

@@ -1,6 +1,7 @@
 /** What cannot be right is refused by name, and leaves no trace. */
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Answer, ApiClient } from '../support/api-client.ts';
+import { eventually } from '../support/eventually.ts';
 import { type Stack, startStack } from '../support/stack.ts';
 
 const bkv = '82200520004869';
@@ -164,7 +165,10 @@ test('the same body, put right, is accepted', async () => {
   const answer = await post(body);
   expect(answer.status).toBe(202);
   // It shows that the counts above would have shown a stray.
-  expect((await stack.api.counts()).waiting + (await stack.api.counts()).pending).toBe(1);
+  await eventually(async () => {
+    const { waiting, pending } = await stack.api.counts();
+    expect(waiting + pending).toBe(1);
+  });
   expect(await stack.api.list()).toHaveLength(1);
   expect((await stack.api.request('DELETE', `/v1/commands/${answer.body['id']}`)).status).toBe(200);
 });
