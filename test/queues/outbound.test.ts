@@ -7,12 +7,14 @@ import type { Command } from '../../src/command.ts';
 import { closeRedis, connectRedis, type Redis } from '../../src/connections/redis.ts';
 import { freshRedis, privateRedis } from '../support/stores.ts';
 
+let url: string;
 let redis: Redis;
 let keys: Keys;
 let outbound: RedisOutbound;
 
 beforeEach(async () => {
-  const { url, prefix } = await freshRedis();
+  const { url: given, prefix } = await freshRedis();
+  url = given;
   redis = connectRedis({ url, purpose: 'commands', name: 'test' });
   keys = createKeys(prefix, 4);
   outbound = createOutbound({ redis, keys, onError: () => undefined });
@@ -114,7 +116,7 @@ describe('the outbound queue', () => {
     const holding = Promise.withResolvers<void>();
     const taken = Promise.withResolvers<void>();
     const connection = connectRedis({
-      url: `redis://${redis.options.host}:${redis.options.port}`,
+      url,
       purpose: 'blocking',
       name: 'holder',
     });
