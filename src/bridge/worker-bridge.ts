@@ -1,5 +1,6 @@
 /** The worker's end of the bridge: routes, deliveries and their receipts. */
 import type { Redis } from 'ioredis';
+import { DownlinkError } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import type { Outcome } from '../outcome.ts';
 import type { Keys } from './keys.ts';
@@ -123,7 +124,11 @@ type PendingDelivery = {
   publishedAt: number;
   receipt: 'none' | 'lined' | 'written';
   writtenAt: number | null;
-  waiters: { resolve(outcome: Outcome): void; listener: DeliveryListener }[];
+  waiters: {
+    resolve(outcome: Outcome): void;
+    reject(error: Error): void;
+    listener: DeliveryListener;
+  }[];
 };
 
 export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
@@ -344,15 +349,19 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       });
     },
     deliver(delivery, { gatewayId, again }, listener) {
-      return new Promise<Outcome>((resolve) => {
+      return new Promise<Outcome>((resolve, reject) => {
         const known = pendings.get(delivery.id);
         if (known && known.delivery.attempt === delivery.attempt) {
           // The job was started again while its first run still waits: both get the one answer.
-          known.waiters.push({ resolve, listener });
+          known.waiters.push({ resolve, reject, listener });
           return;
         }
-        // A run that lost its job to this one would wait for ever: it hears what it may be worth.
-        if (known) end(known, lost(known, 'gateway-silent'));
+        // A run that lost its job to this one would wait for ever. It must settle nothing any more.
+        for (const waiter of known?.waiters ?? []) {
+          waiter.reject(
+            new DownlinkError('CONFLICT', `a newer attempt of ${delivery.id} took over`),
+          );
+        }
         const pending: PendingDelivery = {
           delivery,
           gatewayId,
@@ -360,7 +369,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
           publishedAt: now(),
           receipt: 'none',
           writtenAt: null,
-          waiters: [{ resolve, listener }],
+          waiters: [{ resolve, reject, listener }],
         };
         pendings.set(delivery.id, pending);
         if (again && !isLive(gatewayId)) end(pending, lost(pending, 'gateway-lost'));

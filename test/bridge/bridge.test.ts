@@ -304,6 +304,21 @@ describe('a delivery', () => {
   });
 });
 
+describe('a delivery whose job was started again as a later attempt', () => {
+  it('ends without an outcome: what it would settle is no longer its own', async () => {
+    const [{ bridge }, one] = [await worker('w1'), await gateway('g1')];
+    await one.bridge.login(device, 'bkv');
+    const first = await routed(bridge, 'c1');
+    const overtaken = bridge.deliver(deliveryOf('c1', first), first, silent);
+    const second = await routed(bridge, 'c1', 2);
+    const current = bridge.deliver(deliveryOf('c1', second), second, silent);
+    await expect(overtaken).rejects.toMatchObject({ code: 'CONFLICT' });
+    await eventually(() => expect(one.heard.length).toBeGreaterThan(1));
+    one.bridge.ended(one.heard.find(({ attempt }) => attempt === 2)!, acked);
+    expect(await current).toEqual(acked);
+  });
+});
+
 describe('a wake', () => {
   it('is announced at login when commands are parked for the device', async () => {
     const [{ woken }, one] = [await worker('w1'), await gateway('g1')];
