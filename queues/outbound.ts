@@ -1,5 +1,5 @@
 /** The outbound queue on Redis: one BullMQ queue a shard, a device always in the same one. */
-import { type Job, Queue } from 'bullmq';
+import { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Keys } from '../src/bridge/keys.ts';
 import type { Command } from '../src/command.ts';
@@ -84,10 +84,6 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
       jobOptions(command, base, now()),
     );
 
-  async function stateOf(job: Job<OutboundJob>): Promise<string> {
-    return job.getState();
-  }
-
   return {
     queues,
     async enqueue(command, base) {
@@ -113,7 +109,7 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
       return guarded('give the command back', async () => {
         const job = await queueOf(deviceId).getJob(id);
         if (!job) return 'missing';
-        const state = await stateOf(job);
+        const state = await job.getState();
         if (state === 'active') return 'active';
         if (finished.has(state)) return 'missing';
         try {
@@ -171,7 +167,7 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
     },
     async forget(deviceId, id) {
       const job = await queueOf(deviceId).getJob(id);
-      if (job && finished.has(await stateOf(job))) await job.remove().catch(() => undefined);
+      if (job && finished.has(await job.getState())) await job.remove().catch(() => undefined);
     },
     async holds(entries) {
       const held = new Set<string>();

@@ -2,10 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import { createOutbound } from '../queues/outbound.ts';
 import { createKeys } from '../src/bridge/keys.ts';
-import type { Config } from '../src/config/config.ts';
+import { type Config, required } from '../src/config/config.ts';
 import { connectPostgres } from '../src/connections/postgres.ts';
 import { closeRedis, connectRedis, type RedisPurpose } from '../src/connections/redis.ts';
-import { DownlinkError, messageOf } from '../src/errors.ts';
+import { messageOf } from '../src/errors.ts';
 import { createLifecycle } from '../src/lifecycle/lifecycle.ts';
 import { printReady } from '../src/lifecycle/ready-line.ts';
 import { createLog } from '../src/log/log.ts';
@@ -27,8 +27,8 @@ export async function runWorker({ config }: { config: Config }): Promise<void> {
   const lifecycle = createLifecycle({ log });
   lifecycle.endOnSignals({ graceMs: config.worker.drainMs + 2 * closingMs });
 
-  const redisUrl = required(config.redis.url, 'REDIS_URL');
-  const databaseUrl = required(config.database.url, 'DATABASE_URL');
+  const redisUrl = required(config.redis.url, 'a worker', 'REDIS_URL');
+  const databaseUrl = required(config.database.url, 'a worker', 'DATABASE_URL');
   const workerId = `worker-${randomBytes(4).toString('hex')}`;
   const keys = createKeys(config.redis.prefix, config.outbound.shards);
   const connect = (purpose: RedisPurpose, name: string) => {
@@ -94,12 +94,4 @@ export async function runWorker({ config }: { config: Config }): Promise<void> {
   });
   lifecycle.onClose('admin server', () => admin.close());
   printReady({ role: 'worker', admin: await admin.start() });
-}
-
-function required(value: string | undefined, name: string): string {
-  if (value) return value;
-  throw new DownlinkError(
-    'CONFIG_INVALID',
-    `a worker needs ${name}; set it, or run "downlink start --role all", which finds or starts both stores`,
-  );
 }

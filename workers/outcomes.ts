@@ -9,10 +9,10 @@ import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
 import { type Command, type CommandRecord, isFinal } from '../src/command.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
-import type { Outcome } from '../src/outcome.ts';
 import type { Ledger } from '../src/store/contract.ts';
 import type { Recorder } from './recorder.ts';
 import { trailOf } from './run.ts';
+import { type Answer, endOf, isAnswer } from './settle.ts';
 
 export type OutcomesDeps = {
   redis: Redis;
@@ -31,11 +31,6 @@ const keptSeconds = 3_600;
 const lookAgainMs = 2_000;
 /** Answers in memory whose job is active; beyond, the kept outcome in Redis has to do. */
 const maxWaiting = 10_000;
-
-type Answer = Extract<Outcome, { kind: 'acked' | 'rejected' | 'unacknowledged' }>;
-
-const isAnswer = (outcome: Outcome): outcome is Answer =>
-  outcome.kind === 'acked' || outcome.kind === 'rejected' || outcome.kind === 'unacknowledged';
 
 export function createOutcomes(deps: OutcomesDeps) {
   const { redis, keys, bridge, ledger, outbound, recorder, metrics, log, now } = deps;
@@ -104,18 +99,14 @@ export function createOutcomes(deps: OutcomesDeps) {
     streamed: StreamedOutcome,
     outcome: Answer,
   ): Promise<void> {
+    const { status, reason, code, result } = endOf(outcome);
     const record: CommandRecord = {
       ...command,
       version,
-      status:
-        outcome.kind === 'acked'
-          ? 'succeeded'
-          : outcome.kind === 'rejected'
-            ? 'rejected'
-            : 'unacknowledged',
-      reason: outcome.kind === 'rejected' ? outcome.reason : null,
-      code: outcome.kind === 'rejected' ? outcome.code : null,
-      result: outcome.kind === 'unacknowledged' ? null : outcome.result,
+      status,
+      reason,
+      code,
+      result,
       late: streamed.late,
       inferred: false,
       settledAt: now(),

@@ -3,6 +3,7 @@
 import type { Redis } from 'ioredis';
 import type { RedisOutbound } from '../queues/outbound.ts';
 import type { Keys } from '../src/bridge/keys.ts';
+import { wholeLane } from '../src/bridge/messages.ts';
 import type { BridgeScripts } from '../src/bridge/scripts.ts';
 import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
@@ -12,6 +13,8 @@ import type { Run } from './run.ts';
 export type Parking = {
   /** Moves the job aside. What wakes it is an event; its own delay is only the backstop. */
   park(run: Run, because: UnwrittenReason): Promise<void>;
+  /** Lets one parked command go. */
+  wake(deviceId: string, id: string): void;
   /** The device is back, or its lane has room: lets its most urgent parked commands go. */
   wakeDevice(deviceId: string, room: number): void;
   /** Wakes what can go on all devices: words that nobody heard are made up for. */
@@ -29,8 +32,6 @@ export type ParkingDeps = {
 
 const backstopFirstMs = 60_000;
 const backstopMaxMs = 15 * 60_000;
-/** One in flight and four in the lane: more would only be sent back. */
-const wholeLane = 5;
 const mostUrgent = 9;
 
 export function createParking(deps: ParkingDeps): Parking {
@@ -73,6 +74,7 @@ export function createParking(deps: ParkingDeps): Parking {
   }
 
   return {
+    wake,
     async park(run, because) {
       const { id, deviceId, priority, deadline } = run.command;
       const score = mostUrgent - priority;

@@ -4,6 +4,7 @@ import type { Base } from '../queues/contract.ts';
 import { type OutboundJob, versionsPerActivation } from '../queues/job.ts';
 import type { StreamedOutcome } from '../src/bridge/messages.ts';
 import type { Attempt, Command, CommandRecord, CommandState } from '../src/command.ts';
+import type { Outcome } from '../src/outcome.ts';
 import type { CommandSpec, Protocol } from '../src/protocols/protocol.ts';
 
 export type Run = {
@@ -65,6 +66,11 @@ export function nextRecord(
   };
 }
 
+/** How the trail names an outcome: its reason, or its kind where the device, or nobody, answered. */
+export function outcomeName(outcome: Outcome): string {
+  return 'reason' in outcome && outcome.kind !== 'rejected' ? outcome.reason : outcome.kind;
+}
+
 /** The trail entry of an outcome that came over the outcomes stream. */
 export function trailOf(streamed: StreamedOutcome): Attempt {
   const { attempt, gatewayId, epoch, wireId, frame, outcome } = streamed;
@@ -79,6 +85,6 @@ export function trailOf(streamed: StreamedOutcome): Attempt {
     writtenAt: exchange.writtenAt,
     frameIn: 'frameIn' in exchange ? exchange.frameIn : null,
     ms: exchange.writtenAt === null ? null : exchange.endedAt - exchange.writtenAt,
-    outcome: 'reason' in outcome && outcome.kind !== 'rejected' ? outcome.reason : outcome.kind,
+    outcome: outcomeName(outcome),
   };
 }

@@ -3,26 +3,26 @@
  * a verdict into what BullMQ is told. Steps: record · release · wake.
  */
 import { DelayedError, UnrecoverableError } from 'bullmq';
-import type { RedisOutbound } from '../queues/outbound.ts';
 import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
 import type { Command, Status } from '../src/command.ts';
 import { DownlinkError } from '../src/errors.ts';
-import type { Log } from '../src/log/log.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
 import type { Outcome, UnwrittenReason } from '../src/outcome.ts';
 import type { CommandSpec } from '../src/protocols/protocol.ts';
 import type { Parking } from './parking.ts';
 import type { Recorder } from './recorder.ts';
-import { activeBefore, mayRepeat, nextRecord, type Run } from './run.ts';
+import { activeBefore, mayRepeat, nextRecord, outcomeName, type Run } from './run.ts';
+
+export type End = {
+  kind: 'end';
+  status: Status;
+  reason: string | null;
+  code: string | null;
+  result: Record<string, unknown> | null;
+};
 
 export type Verdict =
-  | {
-      kind: 'end';
-      status: Status;
-      reason: string | null;
-      code: string | null;
-      result: Record<string, unknown> | null;
-    }
+  | End
   | { kind: 'retry'; delayMs: number; reason: string }
   | { kind: 'park'; because: UnwrittenReason; reason: string };
 
@@ -42,11 +42,9 @@ export function judge(outcome: Outcome, given: Circumstances): Verdict {
   const { command, writtenBefore, now } = given;
   switch (outcome.kind) {
     case 'acked':
-      return end('succeeded', null, null, outcome.result);
     case 'rejected':
-      return end('rejected', outcome.reason, outcome.code, outcome.result);
     case 'unacknowledged':
-      return end('unacknowledged', 'written; the protocol defines no answer to this command');
+      return endOf(outcome);
     case 'unwritten':
       if (now >= command.deadline) return expired(writtenBefore);
       return { kind: 'park', because: outcome.reason, reason: parkReasons[outcome.reason] };
@@ -54,6 +52,26 @@ export function judge(outcome: Outcome, given: Circumstances): Verdict {
       return refused(outcome.reason, outcome.detail, writtenBefore);
     case 'ambiguous':
       return ambiguous(outcome, given);
+  }
+}
+
+/** An attempt that ended as its protocol says it should, whatever had been thought of it before. */
+export type Answer = Extract<Outcome, { kind: 'acked' | 'rejected' | 'unacknowledged' }>;
+
+export function isAnswer(outcome: Outcome): outcome is Answer {
+  const { kind } = outcome;
+  return kind === 'acked' || kind === 'rejected' || kind === 'unacknowledged';
+}
+
+/** How such an attempt ends its command. */
+export function endOf(answer: Answer): End {
+  switch (answer.kind) {
+    case 'acked':
+      return end('succeeded', null, null, answer.result);
+    case 'rejected':
+      return end('rejected', answer.reason, answer.code, answer.result);
+    case 'unacknowledged':
+      return end('unacknowledged', 'written; the protocol defines no answer to this command');
   }
 }
 
@@ -71,7 +89,7 @@ function end(
   reason: string | null,
   code: string | null = null,
   result: Record<string, unknown> | null = null,
-): Verdict {
+): End {
   return { kind: 'end', status, reason, code, result };
 }
 
@@ -130,11 +148,9 @@ function ambiguous(
 
 export type SettleDeps = {
   bridge: Pick<WorkerBridge, 'settled' | 'release'>;
-  outbound: Pick<RedisOutbound, 'wake'>;
   recorder: Recorder;
   parking: Parking;
   metrics: Metrics;
-  log: Log;
   now: () => number;
 };
 
@@ -220,7 +236,7 @@ export function createSettle(deps: SettleDeps): Settle {
     if (trail && !unheard) bridge.settled(trail.gatewayId, command.id, trail.attempt);
   }
 
-  async function recordEnd(run: Run, verdict: Extract<Verdict, { kind: 'end' }>): Promise<void> {
+  async function recordEnd(run: Run, verdict: End): Promise<void> {
     const { status, reason, code, result } = verdict;
     await recorder.record(nextRecord(run, { status, reason, code, result, settledAt: now() }));
   }
@@ -231,11 +247,7 @@ export function createSettle(deps: SettleDeps): Settle {
     const wake = mode === 'unwritten' ? 0 : 1;
     const options = { wake, again: activeBefore(run), attempt: run.attempt };
     const woken = await recorder.untilDone(() => bridge.release(deviceId, id, mode, options));
-    for (const next of woken) {
-      deps.outbound.wake(deviceId, next).catch((error) => {
-        deps.log.warn({ commandId: next, error }, 'parked command not woken');
-      });
-    }
+    for (const next of woken) parking.wake(deviceId, next);
   }
 
   function count(verdict: Verdict, outcome: Outcome): void {
@@ -255,10 +267,7 @@ export function createSettle(deps: SettleDeps): Settle {
 function noteOutcome(run: Run, outcome: Outcome): void {
   const { trail } = run;
   if (!trail) return;
-  trail.outcome =
-    outcome.kind === 'acked' || outcome.kind === 'rejected' || outcome.kind === 'unacknowledged'
-      ? outcome.kind
-      : outcome.reason;
+  trail.outcome = outcomeName(outcome);
   if (!('writtenAt' in outcome)) return;
   trail.writtenAt = outcome.writtenAt ?? trail.writtenAt;
   if (trail.writtenAt !== null) trail.ms = outcome.endedAt - trail.writtenAt;
@@ -266,7 +275,7 @@ function noteOutcome(run: Run, outcome: Outcome): void {
 }
 
 /** Only failed and unknown fail the job: BullMQ's failed set is the dead letters. */
-function tellEnd({ status, reason }: Extract<Verdict, { kind: 'end' }>): { status: Status } {
+function tellEnd({ status, reason }: End): { status: Status } {
   if (status !== 'failed' && status !== 'unknown') return { status };
   throw mark(new UnrecoverableError(`${status}: ${reason ?? ''}`));
 }

@@ -133,15 +133,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
     },
   });
   const send = createSend({ bridge, recorder, metrics, window, now });
-  const settle = createSettle({
-    bridge,
-    outbound,
-    recorder,
-    parking,
-    metrics,
-    log,
-    now,
-  });
+  const settle = createSettle({ bridge, recorder, parking, metrics, now });
   const process = createOutboundProcessor({ guard, send, settle, window, log });
 
   const outcomes = createOutcomes({

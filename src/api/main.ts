@@ -8,10 +8,10 @@ import { createOutbound } from '../../queues/outbound.ts';
 import { createKeys } from '../bridge/keys.ts';
 import { createPresence } from '../bridge/presence.ts';
 import { ALL_INTERFACES, formatAddr, parseAddr } from '../config/addr.ts';
-import type { Config } from '../config/config.ts';
+import { type Config, required } from '../config/config.ts';
 import { connectPostgres } from '../connections/postgres.ts';
 import { closeRedis, connectRedis, type RedisPurpose } from '../connections/redis.ts';
-import { DownlinkError, messageOf } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import { createLifecycle, type Lifecycle } from '../lifecycle/lifecycle.ts';
 import { printReady } from '../lifecycle/ready-line.ts';
 import { createLog, type Log } from '../log/log.ts';
@@ -46,8 +46,8 @@ export async function openApi({
   log,
   lifecycle,
 }: OpenApiDeps): Promise<{ apiId: string; http: string }> {
-  const redisUrl = required(config.redis.url, 'REDIS_URL');
-  const databaseUrl = required(config.database.url, 'DATABASE_URL');
+  const redisUrl = required(config.redis.url, 'the api', 'REDIS_URL');
+  const databaseUrl = required(config.database.url, 'the api', 'DATABASE_URL');
   const apiId = `api-${randomBytes(4).toString('hex')}`;
   const keys = createKeys(config.redis.prefix, config.outbound.shards);
   const metrics = createMetrics('api');
@@ -138,12 +138,4 @@ export async function openApi({
 
 function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
-}
-
-function required(value: string | undefined, name: string): string {
-  if (value) return value;
-  throw new DownlinkError(
-    'CONFIG_INVALID',
-    `the api needs ${name}; set it, or run "downlink start --role all", which finds or starts both stores`,
-  );
 }

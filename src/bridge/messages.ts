@@ -9,6 +9,8 @@ export const bridgeVersion = 1;
 export const maxBatchBytes = 256 * 1024;
 /** Most messages in one publish. */
 export const maxBatchMessages = 500;
+/** Commands that an empty lane takes, one in flight and four behind it: more would only be sent back. */
+export const wholeLane = 5;
 
 const CommandId = Type.String({ minLength: 1, maxLength: 64 });
 const DeviceId = Type.String({ minLength: 1, maxLength: 32 });

@@ -5,7 +5,7 @@ import type { Log } from '../log/log.ts';
 import type { Outcome } from '../outcome.ts';
 import type { GatewayBridge, GatewayHandlers, Report } from './gateway-bridge.ts';
 import type { Keys } from './keys.ts';
-import { type Delivery, parseBatch, type StreamedOutcome } from './messages.ts';
+import { type Delivery, parseBatch, type StreamedOutcome, wholeLane } from './messages.ts';
 import { createOutbox, type Sent } from './outbox.ts';
 import { withBridgeScripts } from './scripts.ts';
 
@@ -31,8 +31,6 @@ const maxTakeovers = 30;
 const settleGraceMs = 10_000;
 const resendEveryMs = 2_000;
 const registerChunk = 500;
-/** Commands that an empty lane takes: one in flight, four behind it. */
-const wholeLane = 5;
 /** An answer that comes within this time tells of the write as well, and saves its receipt. */
 const receiptDelayMs = 15;
 

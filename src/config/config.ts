@@ -50,6 +50,15 @@ export function loadConfig({ env = processEnv(), cwd }: ConfigSources = {}): Con
   );
 }
 
+/** The URL of a store that a role cannot do without; throws CONFIG_INVALID when it is not set. */
+export function required(value: string | undefined, role: string, variable: string): string {
+  if (value) return value;
+  throw new DownlinkError(
+    'CONFIG_INVALID',
+    `${role} needs ${variable}; set it, or run "downlink start --role all", which finds or starts both stores`,
+  );
+}
+
 function fromFile(env: Env, cwd: string, faults: string[]): [Key, Given][] {
   const named = env['DOWNLINK_CONFIG'];
   const path = named || FILE;

@@ -3,9 +3,9 @@
 import { randomBytes } from 'node:crypto';
 import { createKeys } from '../bridge/keys.ts';
 import { createGatewayBridge } from '../bridge/redis-gateway-bridge.ts';
-import type { Config } from '../config/config.ts';
+import { type Config, required } from '../config/config.ts';
 import { closeRedis, connectRedis, type RedisPurpose } from '../connections/redis.ts';
-import { DownlinkError, messageOf } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import { createLifecycle, type Lifecycle } from '../lifecycle/lifecycle.ts';
 import { printReady, type ReadyLine } from '../lifecycle/ready-line.ts';
 import { createLog, type Log } from '../log/log.ts';
@@ -58,13 +58,8 @@ async function open(
   log: Log,
   lifecycle: Lifecycle,
 ): Promise<RunningGateway['ready']> {
-  const { url, prefix } = config.redis;
-  if (url === undefined) {
-    throw new DownlinkError(
-      'CONFIG_INVALID',
-      'redis.url is not set; set it, or start by `downlink`',
-    );
-  }
+  const url = required(config.redis.url, 'a gateway', 'REDIS_URL');
+  const { prefix } = config.redis;
   // A configured name may come back after a crash; what was handed to the process before must not be
   // taken for handed to this one.
   const gatewayId = `${config.gateway.id}.${randomBytes(3).toString('hex')}`;

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import type { Command } from '../../src/command.ts';
-import { createLog } from '../../src/log/log.ts';
 import { createMetrics } from '../../src/metrics/metrics.ts';
 import type { Outcome } from '../../src/outcome.ts';
 import { ambiguousReasons, refusedReasons, unwrittenReasons } from '../../src/outcome.ts';
@@ -178,7 +177,6 @@ describe('the count of timeouts', () => {
       const metrics = createMetrics('worker');
       const settle = createSettle({
         bridge: { settled: () => undefined, release: async () => [] },
-        outbound: { wake: async () => true },
         recorder: {
           record: async () => undefined,
           recordLater: () => undefined,
@@ -187,7 +185,6 @@ describe('the count of timeouts', () => {
         },
         parking: { park: async () => undefined } as never,
         metrics,
-        log: createLog({ level: 'silent', role: 'test' }),
         now: () => now,
       });
       const { command, spec } = circumstances();
