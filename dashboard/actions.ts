@@ -13,7 +13,11 @@ export type Action = {
   queueStatus: string | null;
 };
 
-export type Verdict = { allowed: true } | { allowed: false; status: number; message: string };
+export type Verdict =
+  | { allowed: true }
+  /** Allowed, but not as the board would do it: as a new command. */
+  | { allowed: 'as-replay' }
+  | { allowed: false; status: number; message: string };
 
 const pauses: ReadonlySet<string> = new Set([
   '/api/queues/pause',
@@ -23,6 +27,8 @@ const pauses: ReadonlySet<string> = new Set([
 ]);
 const CLEAN_ALL = '/api/queues/:queueName/clean/:queueStatus';
 const CLEAN_ONE = '/api/queues/:queueName/:jobId/clean';
+const RETRY_ONE = '/api/queues/:queueName/:jobId/retry';
+const RETRY_ALL = '/api/queues/:queueName/retry/:queueStatus';
 const ended: ReadonlySet<string> = new Set(['completed', 'failed']);
 
 /** Judges an action that changes something. */
@@ -49,6 +55,13 @@ export async function judgeAction(
     return refused(
       409,
       `a job that is ${state ?? 'not there'} is no ended one: cancel its command with DELETE /v1/commands/:id`,
+    );
+  }
+  if (action.url === RETRY_ONE) return { allowed: 'as-replay' };
+  if (action.url === RETRY_ALL) {
+    return refused(
+      409,
+      'each of them needs a verdict of its own: use POST /v1/dead/replay, which tells what becomes of each',
     );
   }
   return refused(

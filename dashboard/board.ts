@@ -6,15 +6,17 @@ import basicAuth from '@fastify/basic-auth';
 import type { Queue } from 'bullmq';
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify';
 import type { Failures } from '../src/api/failures.ts';
-import { sendProblem } from '../src/api/problem.ts';
+import { problemOf, sendProblem } from '../src/api/problem.ts';
 import { DownlinkError } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import { judgeAction } from './actions.ts';
 import { type BoardUser, createDoor } from './door.ts';
+import type { BoardRetry } from './retry.ts';
 
 export type BoardDeps = {
   queues: readonly Queue[];
   users: readonly BoardUser[];
+  retry: BoardRetry;
   failures: Failures;
   log: Log;
 };
@@ -23,6 +25,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Who is at the board; null elsewhere. */
     boardUser: BoardUser | null;
+    /** The command that a retry at the board made. */
+    retriedAs: string | null;
   }
 }
 
@@ -54,7 +58,7 @@ const closedBoard: FastifyPluginAsync = async (scope) => {
   }
 };
 
-function openBoard({ queues, users, failures, log }: BoardDeps): FastifyPluginAsync {
+function openBoard({ queues, users, retry, failures, log }: BoardDeps): FastifyPluginAsync {
   return async function board(scope: FastifyInstance): Promise<void> {
     const door = createDoor(users);
     await scope.register(basicAuth, {
@@ -66,6 +70,7 @@ function openBoard({ queues, users, failures, log }: BoardDeps): FastifyPluginAs
       },
     });
     scope.decorateRequest('boardUser', null);
+    scope.decorateRequest('retriedAs', null);
 
     scope.addHook('onRequest', async (request, reply) => {
       const denied = await new Promise<unknown>((resolve) => {
@@ -84,7 +89,8 @@ function openBoard({ queues, users, failures, log }: BoardDeps): FastifyPluginAs
     scope.addHook('preHandler', async (request, reply) => {
       if (safeMethods.has(request.method)) return;
       const verdict = await judgeAction(actionOf(request), request.boardUser!.role, queues);
-      if (verdict.allowed) return;
+      if (verdict.allowed === true) return;
+      if (verdict.allowed === 'as-replay') return replayJob(request, reply);
       if (verdict.status === 405) reply.header('allow', 'GET, HEAD');
       return reply.code(verdict.status).send({
         error: { key: 'ERRORS.FORBIDDEN' },
@@ -105,6 +111,7 @@ function openBoard({ queues, users, failures, log }: BoardDeps): FastifyPluginAs
           action: url,
           queue,
           jobId,
+          ...(request.retriedAs !== null && { newId: request.retriedAs }),
           status: reply.statusCode,
           requestId: request.id,
         },
@@ -114,7 +121,7 @@ function openBoard({ queues, users, failures, log }: BoardDeps): FastifyPluginAs
 
     const adapter = new FastifyAdapter().setBasePath(scope.prefix);
     createBullBoard({
-      queues: queues.map((queue) => new BullMQAdapter(queue, { allowRetries: false })),
+      queues: queues.map((queue) => new BullMQAdapter(queue)),
       serverAdapter: adapter,
       options: { uiConfig: { boardTitle: 'downlink', showWorkers: false } },
     });
@@ -126,6 +133,28 @@ function openBoard({ queues, users, failures, log }: BoardDeps): FastifyPluginAs
     await scope.register(adapter.registerPlugin());
   };
 
+  /** Answers in place of the board, in the form its page expects. */
+  async function replayJob(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+    const { queue: name, jobId } = actionOf(request);
+    const queue = queues.find((one) => one.name === name);
+    if (!queue || jobId === null) {
+      return reply.code(404).send({ error: { key: 'ERRORS.QUEUE_NOT_FOUND' } });
+    }
+    try {
+      const { newId } = await retry(queue, jobId, request.boardUser!.name);
+      request.retriedAs = newId;
+      return reply.code(204).send();
+    } catch (error) {
+      const known = error instanceof DownlinkError ? error : unexpected(error);
+      const { status, detail } = problemOf(known, request.id);
+      const ours = status >= 500;
+      if (ours) log.warn({ error, requestId: request.id }, 'board request failed');
+      const key = ours ? 'ERRORS.INTERNAL_SERVER_ERROR' : 'ERRORS.JOB_NOT_RETRIABLE';
+      const state = known.code.toLowerCase().replaceAll('_', ' ');
+      return reply.code(status).send({ error: { key, options: { state } }, message: detail });
+    }
+  }
+
   function actionOf(request: FastifyRequest) {
     const { queueName, jobId, queueStatus } = request.params as Record<string, string | undefined>;
     const url = (request.routeOptions.url ?? '').slice(request.server.prefix.length);
@@ -136,6 +165,10 @@ function openBoard({ queues, users, failures, log }: BoardDeps): FastifyPluginAs
       queueStatus: queueStatus ?? null,
     };
   }
+}
+
+function unexpected(cause: unknown): DownlinkError {
+  return new DownlinkError('INTERNAL', 'unexpected error', { cause });
 }
 
 function refuse(request: FastifyRequest, reply: FastifyReply, error: DownlinkError): FastifyReply {

@@ -80,7 +80,7 @@ export const AcceptBody = Type.Object(
       Type.String({
         pattern: '^[\\x21-\\x7e]{1,64}$',
         description:
-          'The line this command stands in. Kept with it; this version orders nothing by it.',
+          'A line of your own: commands of one device and key are written in the order of their acceptance. Not for commands that stop, replace or exclude others, whose line the command table gives.',
       }),
     ),
     onAmbiguous: Type.Optional(

@@ -7,6 +7,7 @@ import type { CommandSpec, Protocol } from '../src/protocols/protocol.ts';
 import { AcceptBody, instantOf, MAX_DELAY_MS } from './accept-body.ts';
 import { bounded } from './bounded.ts';
 import { type Fault, faultsOf } from './faults.ts';
+import { standsInItsLine } from './line.ts';
 
 export type DeviceLookup = {
   /** The device as the ledger knows it, cached or read; rejects when the ledger is away. */
@@ -24,11 +25,7 @@ export type CheckDeps = {
 };
 
 /** A sound command but for its id and who asked. `backoffMs` and the rest are filled in. */
-export type Draft = Omit<Command, 'id' | 'apiKey' | 'waiter' | 'orderKey'> & {
-  spec: CommandSpec;
-  /** The caller's own order key; the table's applies without one. */
-  ownOrderKey: string | null;
-};
+export type Draft = Omit<Command, 'id' | 'apiKey' | 'waiter' | 'replayOf'> & { spec: CommandSpec };
 
 export type Check = (body: unknown) => Promise<Draft>;
 
@@ -60,6 +57,8 @@ export function createCheck(deps: CheckDeps): Check {
       });
     }
     dryRun(spec, name, params, deviceId);
+    const orderKey = readOrderKey(protocol, name, params, body.orderKey);
+    if (body.onAmbiguous === 'probe' && !spec.probe) throw unprobed(name);
     const acceptedAt = now();
     const notBefore = readNotBefore(body, acceptedAt);
     return {
@@ -74,10 +73,10 @@ export function createCheck(deps: CheckDeps): Check {
       ackTimeoutMs: body.ackTimeoutMs ?? spec.ackTimeoutMs ?? protocol.limits.ackTimeoutMs,
       attempts: body.attempts ?? spec.attempts ?? protocol.limits.attempts,
       backoffMs: body.backoffMs ?? DEFAULT_BACKOFF_MS,
+      orderKey,
       onAmbiguous: body.onAmbiguous ?? spec.onAmbiguous,
       labels: body.labels ?? {},
       spec,
-      ownOrderKey: body.orderKey ?? null,
     };
   };
 }
@@ -113,6 +112,38 @@ function readBody(value: unknown): AcceptBody {
   }
   if (faults.length > 0) throw badRequest(faults);
   return body;
+}
+
+/** The line it will stand in. One of the caller's own must not lead past the table's rules. */
+function readOrderKey(
+  { commands }: Protocol,
+  name: string,
+  params: Params,
+  own: string | undefined,
+): string | null {
+  const spec = commands[name]!;
+  const ofTable = spec.orderKey(params);
+  if (own === undefined || own === ofTable) return ofTable;
+  const isNamed = Object.values(commands).some(
+    ({ supersedes, excludes = [] }) => supersedes.includes(name) || excludes.includes(name),
+  );
+  if (!standsInItsLine(spec) && !isNamed) return own;
+  throw invalid(
+    name,
+    'orderKey',
+    `must be left out: ${name} belongs to its line ${ofTable}, where commands stop, replace and exclude each other`,
+  );
+}
+
+function unprobed(name: string): DownlinkError {
+  const message = `must be resend or stop: nothing tells whether ${name} took effect`;
+  return invalid(name, 'onAmbiguous', message);
+}
+
+function invalid(name: string, path: string, message: string): DownlinkError {
+  return new DownlinkError('INVALID_PARAMS', `${name}: ${path} ${message}`, {
+    details: { errors: [{ path, message }] },
+  });
 }
 
 function readNotBefore(body: AcceptBody, nowMs: number): number {

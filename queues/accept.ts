@@ -1,38 +1,32 @@
 /** How a wish becomes a durable command. The steps are the durability promise; nothing else may enqueue. */
-import { acceptedState, type Command, type CommandRecord, isFinal } from '../src/command.ts';
+import type { Routes } from '../src/bridge/routes-contract.ts';
+import type { Withdrawals } from '../src/bridge/withdrawals.ts';
+import { acceptedState, type Command, type CommandRecord } from '../src/command.ts';
 import { DownlinkError } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
-import type { Protocol } from '../src/protocols/protocol.ts';
+import type { CommandSpec, Protocol } from '../src/protocols/protocol.ts';
 import type { Ledger } from '../src/store/contract.ts';
-import { hashOfBody } from './accept-body.ts';
-import { createCheck, type DeviceLookup, type Draft, type PresenceLookup } from './accept-check.ts';
-import { atMost, bounded } from './bounded.ts';
-import type { Outbound } from './contract.ts';
-
-/** Where an accepted command is stored by the time its caller hears of it. */
-export type Durability = 'both' | 'queue' | 'ledger';
-
-export type AcceptRequest = {
-  body: unknown;
-  /** Name of the API key that asks. */
-  apiKey: string;
-  idempotencyKey?: string | null;
-  /** Id of the API process that waits for the end. */
-  waiter?: string | null;
-};
-
-export type Accepted = {
-  record: CommandRecord;
-  durability: Durability;
-  /** The Idempotency-Key was used before with this body: this is that command. */
-  replayed: boolean;
-};
-
-export type Accept = (request: AcceptRequest) => Promise<Accepted>;
+import { createCheck, type DeviceLookup, type PresenceLookup } from './accept-check.ts';
+import { createClaims, readIdempotencyKey } from './accept-claim.ts';
+import type {
+  Accept,
+  Accepted,
+  AcceptMany,
+  AcceptRequest,
+  BatchVerdict,
+} from './accept-contract.ts';
+import { createLining, type Place, reasonOfBlock } from './accept-line.ts';
+import { createKeep } from './accept-store.ts';
+import type { Enqueued, Outbound } from './contract.ts';
+import type { Caps } from './line.ts';
+import { createSupersede } from './supersede.ts';
 
 export type AcceptDeps = {
-  ledger: Pick<Ledger, 'write' | 'claim' | 'markLedgerOnly'>;
-  outbound: Pick<Outbound, 'enqueue' | 'find'>;
+  ledger: Pick<Ledger, 'write' | 'find' | 'claim' | 'claimMany' | 'unclaim' | 'markLedgerOnly'>;
+  outbound: Pick<Outbound, 'enqueue' | 'enqueueMany' | 'find' | 'wake' | 'hasten'>;
+  routes: Pick<Routes, 'join' | 'leave' | 'cameMeanwhile' | 'mark'>;
+  withdrawals: Pick<Withdrawals, 'withdraw'>;
+  caps: Caps;
   devices: DeviceLookup;
   presence: PresenceLookup;
   protocols: readonly Protocol[];
@@ -44,132 +38,197 @@ export type AcceptDeps = {
   graceMs?: number;
   /** How long the quicker store may take. */
   storeTimeoutMs?: number;
+  /** How long its place in the line may take. */
+  joinTimeoutMs?: number;
   lookupTimeoutMs?: number;
 };
 
-/** A claim under an Idempotency-Key holds so long. */
-const CLAIM_MS = 24 * 3_600_000;
-const idempotencyKeyPattern = /^[\x20-\x7e]{1,128}$/;
+/** A sound command on its way through the steps. */
+type Candidate = {
+  command: Command;
+  spec: CommandSpec;
+  record: CommandRecord;
+  key: string | null;
+  body: unknown;
+};
 
-export function createAccept(deps: AcceptDeps): Accept {
-  const { ledger, outbound, devices, presence, protocols, log, newId } = deps;
-  const { now = Date.now, graceMs = 250, storeTimeoutMs = 5_000, lookupTimeoutMs = 2_000 } = deps;
+/** The way in, for one command and for many at once. */
+export function createAccept(deps: AcceptDeps): Accept & { many: AcceptMany } {
+  const { ledger, outbound, routes, withdrawals, caps, log, newId, now = Date.now } = deps;
+  const { graceMs = 250, storeTimeoutMs = 5_000, lookupTimeoutMs = 2_000 } = deps;
+  const { devices, presence, protocols, joinTimeoutMs = 1_000 } = deps;
   const check = createCheck({ devices, presence, protocols, now, lookupTimeoutMs });
+  const claims = createClaims({ ledger, outbound, graceMs, timeoutMs: storeTimeoutMs });
+  const lining = createLining({ routes, outbound, caps, log, timeoutMs: joinTimeoutMs });
+  const supersede = createSupersede({ routes, withdrawals, outbound, log });
+  const keep = createKeep({ ledger, log, graceMs, timeoutMs: storeTimeoutMs });
 
-  return async function accept(request) {
-    const key = readIdempotencyKey(request.idempotencyKey ?? null);
-    const draft = await check(request.body);
-    const command = identify(join(draft), request);
-    const record = { ...command, ...acceptedState(command, command.acceptedAt) };
-    if (key === null) return store(command, record, () => ledger.write(record));
-    const earlier = await claim(record, key, request.body);
-    return earlier ?? store(command, record, () => Promise.resolve());
-  };
+  async function accept(request: AcceptRequest): Promise<Accepted> {
+    const { key, draft } = await examine(request);
+    const candidate = identify(request, key, draft);
+    if (key !== null) {
+      const earlier = await claims.claim({ ...candidate, key });
+      if (earlier) return earlier;
+    }
+    const place = await join(candidate);
+    const queued = outbound.enqueue(entryOf(candidate, place));
+    queued.catch((error: unknown) => {
+      log.warn({ error, commandId: candidate.command.id }, 'queue store did not take a command');
+    });
+    supersede.hasten(candidate.command.deviceId, place.superseded);
+    return store(candidate, place, queued);
+  }
 
-  /**
-   * Names the line the command will stand in. It comes before the claim, so that a claimed row carries
-   * the name; a place in the line is given only to a command whose claim was granted.
-   */
-  function join({ spec, ownOrderKey, ...draft }: Draft) {
-    return { ...draft, orderKey: ownOrderKey ?? spec.orderKey(draft.params) };
+  async function examine({ idempotencyKey = null, body }: AcceptRequest) {
+    return { key: readIdempotencyKey(idempotencyKey), draft: await check(body) };
   }
 
   function identify(
-    draft: Omit<Command, 'id' | 'apiKey' | 'waiter'>,
-    { apiKey, waiter = null }: AcceptRequest,
-  ): Command {
-    return { id: newId(), ...draft, apiKey, waiter };
+    { apiKey, body, waiter = null, replayOf = null }: AcceptRequest,
+    key: string | null,
+    { spec, ...draft }: Awaited<ReturnType<typeof check>>,
+  ): Candidate {
+    const command = { id: newId(), ...draft, apiKey, waiter, replayOf };
+    const record = { ...command, ...acceptedState(command, command.acceptedAt) };
+    return { command, spec, record, key, body };
   }
 
-  /** The insert itself is the claim. Returns the command that holds it, if that is an earlier one. */
-  async function claim(
-    record: CommandRecord,
-    key: string,
-    body: unknown,
-  ): Promise<Accepted | null> {
-    const { apiKey, acceptedAt } = record;
-    const bodyHash = hashOfBody(body);
-    const claimed = await bounded(
-      ledger.claim(record, { apiKey, key, bodyHash, expiresAt: acceptedAt + CLAIM_MS }),
-      storeTimeoutMs,
-      () => new Error(`no answer within ${storeTimeoutMs} ms`),
-    ).catch((cause: unknown) => {
-      if (cause instanceof DownlinkError && cause.code !== 'LEDGER_UNAVAILABLE') throw cause;
-      throw new DownlinkError(
-        'LEDGER_UNAVAILABLE',
-        'the ledger is away, and only it can honour an Idempotency-Key: try again with the same key, or without one',
-        { cause },
-      );
-    });
-    if (claimed.claimed) return null;
-    if (!claimed.same) {
-      throw new DownlinkError(
-        'IDEMPOTENCY_CONFLICT',
-        `the Idempotency-Key was used with another body, for command ${claimed.id}: use a new key`,
-        { details: { id: claimed.id } },
-      );
+  /** A place in the line is given only to a command whose claim was granted; one that is refused gives it back. */
+  async function join({ command, spec, key }: Candidate): Promise<Place> {
+    try {
+      return await lining.join(command, spec);
+    } catch (refusal) {
+      if (key !== null) await claims.giveBack(command.id);
+      throw refusal;
     }
-    const { deviceId, id, status } = claimed.record;
-    const held = await outbound.find(deviceId, id).catch(() => null);
-    // Whoever claimed it may have died before it reached the queue.
-    if (!held && !isFinal(status)) await ledger.markLedgerOnly(id).catch(() => undefined);
-    return { record: claimed.record, durability: held ? 'both' : 'ledger', replayed: true };
   }
 
-  /** Ledger and queue at once; the first to have it decides, the other gets a moment more. */
+  function entryOf({ command }: Candidate, { blockedBy }: Place): Enqueued {
+    return blockedBy === null ? { command } : { command, blocked: true };
+  }
+
+  /** By the time it is accepted, nothing that it replaced can still be written. */
   async function store(
-    command: Command,
-    record: CommandRecord,
-    writeRow: () => Promise<unknown>,
+    { command, record, key }: Candidate,
+    place: Place,
+    queued: Promise<void>,
   ): Promise<Accepted> {
-    const stored = { ledger: false, queue: false };
-    const row = writeRow().then(() => {
-      stored.ledger = true;
-    });
-    const job = outbound.enqueue(command).then(() => {
-      stored.queue = true;
-    });
-    await bounded(
-      Promise.any([row, job]),
-      storeTimeoutMs,
-      () => new Error(`no store answered within ${storeTimeoutMs} ms`),
-    ).catch((cause: unknown) => {
-      throw new DownlinkError(
-        'STORE_UNAVAILABLE',
-        `neither store confirmed command ${record.id}: look for it before you send it again`,
-        { cause, details: { id: record.id } },
-      );
-    });
-    if (!(stored.ledger && stored.queue)) await atMost(Promise.allSettled([row, job]), graceMs);
-    // Read once: what comes later is not what the caller is told.
-    const { ledger: inLedger, queue: inQueue } = stored;
-    if (!inQueue) leaveToReaper(command.id, job);
-    if (!inLedger) {
-      row.catch((error: unknown) => {
-        log.warn({ error, commandId: command.id }, 'ledger did not take a command');
-      });
+    const claimed = key !== null;
+    const standing = place.blockedBy === null ? record : parked(record, place.blockedBy, claimed);
+    const taken = place.blockedBy === null ? queued : queued.then(() => look(command));
+    const withdrawn = supersede.withdraw(command.deviceId, place.superseded);
+    try {
+      const accepted = await keep({ command, record: standing, claimed, queued: taken });
+      await withdrawn;
+      return accepted;
+    } catch (error) {
+      await lining.leave(command, place);
+      throw error;
     }
-    return {
-      record,
-      durability: inLedger && inQueue ? 'both' : inQueue ? 'queue' : 'ledger',
-      replayed: false,
-    };
   }
 
-  function leaveToReaper(commandId: string, job: Promise<void>): void {
-    job.catch((error: unknown) => {
-      log.warn({ error, commandId }, 'queue store did not take a command');
-    });
-    ledger.markLedgerOnly(commandId).catch((error: unknown) => {
-      log.error({ error, commandId }, 'command could not be marked for the reaper');
-    });
+  /** Not waited for: its place in the queue does not depend on it. */
+  function look(command: Command): void {
+    void lining.lookAgain(command);
   }
+
+  async function acceptMany(requests: readonly AcceptRequest[]): Promise<BatchVerdict[]> {
+    const verdicts: BatchVerdict[] = [];
+    const refuse = (index: number, reason: unknown) => {
+      verdicts[index] = { error: asRefusal(reason) };
+    };
+    const examined = await Promise.allSettled(requests.map(examine));
+    let candidates: { index: number; candidate: Candidate }[] = [];
+    for (const [index, request] of requests.entries()) {
+      const found = examined[index]!;
+      if (found.status === 'rejected') refuse(index, found.reason);
+      else {
+        const { key, draft } = found.value;
+        candidates.push({ index, candidate: identify(request, key, draft) });
+      }
+    }
+
+    const keyed = candidates.flatMap(({ index, candidate }) =>
+      candidate.key === null ? [] : [{ index, ...candidate, key: candidate.key }],
+    );
+    const claimed = await claims
+      .claimMany(keyed)
+      .catch((reason: unknown) =>
+        keyed.map(() => ({ kind: 'refused' as const, error: asRefusal(reason) })),
+      );
+    /** Indices of items whose key an earlier item of this call holds, with that command's id. */
+    const twins = new Map<number, string>();
+    for (const [i, { index }] of keyed.entries()) {
+      const verdict = claimed[i]!;
+      if (verdict.kind === 'refused') refuse(index, verdict.error);
+      if (verdict.kind === 'earlier') verdicts[index] = { accepted: verdict.accepted };
+      if (verdict.kind === 'twin') twins.set(index, verdict.id);
+    }
+    candidates = candidates.filter(({ index }) => !verdicts[index] && !twins.has(index));
+
+    // All in one turn, which keeps their order.
+    const places = await Promise.allSettled(candidates.map(({ candidate }) => join(candidate)));
+    const placed: { index: number; candidate: Candidate; place: Place }[] = [];
+    for (const [i, { index, candidate }] of candidates.entries()) {
+      const found = places[i]!;
+      if (found.status === 'rejected') refuse(index, found.reason);
+      else placed.push({ index, candidate, place: found.value });
+    }
+
+    const queued = enqueueAll(placed.map(({ candidate, place }) => entryOf(candidate, place)));
+    const kept = await Promise.allSettled(
+      placed.map(({ candidate, place }) => store(candidate, place, queued)),
+    );
+    for (const [i, { index, candidate, place }] of placed.entries()) {
+      const end = kept[i]!;
+      if (end.status === 'rejected') refuse(index, end.reason);
+      else verdicts[index] = { accepted: end.value };
+      // Only now: it may have replaced another of this call, whose job is there since a moment.
+      supersede.hasten(candidate.command.deviceId, place.superseded);
+    }
+    copyTwins(verdicts, twins, candidates);
+    return verdicts;
+  }
+
+  function enqueueAll(entries: readonly Enqueued[]): Promise<void> {
+    if (entries.length === 0) return Promise.resolve();
+    const queued = outbound.enqueueMany(entries);
+    queued.catch((error: unknown) => {
+      log.warn({ error, commands: entries.length }, 'queue store did not take commands');
+    });
+    return queued;
+  }
+
+  function asRefusal(reason: unknown): DownlinkError {
+    if (reason instanceof DownlinkError) return reason;
+    log.error({ error: reason }, 'command of a batch failed');
+    return new DownlinkError('INTERNAL', 'unexpected error', { cause: reason });
+  }
+
+  return Object.assign(accept, { many: acceptMany });
 }
 
-function readIdempotencyKey(key: string | null): string | null {
-  if (key === null || idempotencyKeyPattern.test(key)) return key;
-  throw new DownlinkError(
-    'BAD_REQUEST',
-    'Idempotency-Key must be 1 to 128 printable ASCII characters',
-  );
+/** It stands behind another one. A claimed row is there already: the change needs a newer version. */
+function parked(record: CommandRecord, blockedBy: string, claimed: boolean): CommandRecord {
+  const version = claimed ? record.version + 1 : record.version;
+  return { ...record, status: 'parked', reason: reasonOfBlock(blockedBy), version };
+}
+
+/** A key that was given twice in one call has one fate. */
+function copyTwins(
+  verdicts: BatchVerdict[],
+  twins: ReadonlyMap<number, string>,
+  candidates: readonly { index: number; candidate: Candidate }[],
+): void {
+  const indexOf = new Map(candidates.map(({ index, candidate }) => [candidate.command.id, index]));
+  for (const [index, id] of twins) {
+    const first = verdicts[indexOf.get(id) ?? -1];
+    if (first === undefined) {
+      const error = new DownlinkError('INTERNAL', `command ${id} of this batch has no verdict`);
+      verdicts[index] = { error };
+    } else {
+      verdicts[index] =
+        'error' in first ? first : { accepted: { ...first.accepted, replayed: true } };
+    }
+  }
 }

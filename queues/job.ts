@@ -24,6 +24,7 @@ const OutboundJob = Type.Object({
   labels: Type.Optional(Type.Record(Type.String(), Type.String())),
   apiKey: Type.String({ maxLength: 128 }),
   waiter: Type.Optional(Type.String({ maxLength: 64 })),
+  replayOf: Type.Optional(Type.String({ maxLength: 64 })),
   /** Where a command that was put back goes on counting. */
   base: Type.Optional(Type.Object({ attempt: Millis, version: Millis })),
 });
@@ -34,9 +35,12 @@ const check = Compile(OutboundJob);
 /** Each activation of a job writes at most so many versions of its command. */
 export const versionsPerActivation = 8;
 
+/** A command behind another is woken by its release; this only catches a word that was lost. */
+const blockedBackstopMs = 60_000;
+
 /** Retention in the queue store; the ledger keeps the history. */
-export const keepCompleted: KeepJobs = { count: 1_000, age: 3_600 };
-export const keepFailed: KeepJobs = { count: 10_000, age: 7 * 24 * 3_600 };
+export const keepCompleted = { count: 1_000, age: 3_600 } satisfies KeepJobs;
+export const keepFailed = { count: 10_000, age: 7 * 24 * 3_600 } satisfies KeepJobs;
 
 /** The job data of a command. Id and command name travel as the job's id and name. */
 export function toJob(command: Command, base?: Base): OutboundJob {
@@ -58,14 +62,21 @@ export function toJob(command: Command, base?: Base): OutboundJob {
     ...(Object.keys(command.labels).length > 0 && { labels: command.labels }),
     apiKey,
     ...(command.waiter !== null && { waiter: command.waiter }),
+    ...(command.replayOf !== null && { replayOf: command.replayOf }),
     ...(base && { base }),
   };
 }
+
+/** Ids are fields of hashes and parts of keys, beside others that begin with a sign. */
+const idPattern = /^[A-Za-z0-9][\w.-]{7,47}$/;
 
 export type ReadJob = { command: Command; base: Base } | { fault: string };
 
 /** Reads a job back. Whatever else stands in the queue comes as a fault, never as a throw. */
 export function fromJob(job: { id?: string | undefined; name: string; data: unknown }): ReadJob {
+  if (!idPattern.test(job.id ?? '')) {
+    return { fault: 'job id must be 8 to 48 letters, digits, dots or dashes, the first no sign' };
+  }
   if (!check.Check(job.data)) {
     const [first] = check.Errors(job.data);
     return {
@@ -92,6 +103,7 @@ export function fromJob(job: { id?: string | undefined; name: string; data: unkn
       labels: data.labels ?? {},
       apiKey: data.apiKey,
       waiter: data.waiter ?? null,
+      replayOf: data.replayOf ?? null,
     },
     base: data.base ?? { attempt: 0, version: 0 },
   };
@@ -103,8 +115,13 @@ export function bullPriority(priority: number): number {
 }
 
 /** BullMQ's options of a job. The server sets every one; none comes from a client. */
-export function jobOptions(command: Command, base: Base | undefined, nowMs: number): JobsOptions {
-  const delay = command.notBefore - nowMs;
+export function jobOptions(
+  command: Command,
+  { base, blocked, now }: { base: Base | undefined; blocked: boolean; now: number },
+): JobsOptions {
+  const delay = blocked
+    ? Math.min(blockedBackstopMs, command.deadline - now)
+    : command.notBefore - now;
   return {
     jobId: command.id,
     priority: bullPriority(command.priority),

@@ -1,11 +1,10 @@
 /** The outbound queue on Redis: one BullMQ queue a shard, a device always in the same one. */
-import { Queue } from 'bullmq';
+import { type Job, Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Keys } from '../src/bridge/keys.ts';
-import type { Command } from '../src/command.ts';
 import { isRedisOutage } from '../src/connections/outage.ts';
 import { DownlinkError, messageOf } from '../src/errors.ts';
-import type { Base, Outbound, QueueCounts, Taken } from './contract.ts';
+import type { Enqueued, Outbound, QueueCounts, Taken } from './contract.ts';
 import {
   bullPriority,
   fromJob,
@@ -17,15 +16,7 @@ import {
 
 export type OutboundQueue = Queue<OutboundJob>;
 
-export type RedisOutbound = Outbound & {
-  queues: readonly OutboundQueue[];
-  /** Lets a parked job go, before its equals. False when it is not delayed (any more). */
-  wake(deviceId: string, id: string): Promise<boolean>;
-  /** Removes the finished job of a command, if it is still kept. */
-  forget(deviceId: string, id: string): Promise<void>;
-  /** Which of these commands the queue still holds unfinished. */
-  holds(entries: readonly { deviceId: string; id: string }[]): Promise<Set<string>>;
-};
+export type RedisOutbound = Outbound & { queues: readonly OutboundQueue[] };
 
 export type OutboundDeps = {
   /** A `commands` client: it fails fast while Redis is away. */
@@ -77,32 +68,32 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
     }
   }
 
-  const add = (command: Command, base?: Base) =>
-    queueOf(command.deviceId).add(
-      command.command,
-      toJob(command, base),
-      jobOptions(command, base, now()),
-    );
+  const jobOf = ({ command, base, blocked = false }: Enqueued) => ({
+    name: command.command,
+    data: toJob(command, base),
+    opts: jobOptions(command, { base, blocked, now: now() }),
+  });
+
+  async function promote(job: Job<OutboundJob>): Promise<boolean> {
+    try {
+      await job.promote();
+      return true;
+    } catch (error) {
+      if (isRedisOutage(error)) throw error;
+      return false;
+    }
+  }
 
   return {
     queues,
-    async enqueue(command, base) {
-      await guarded('take the command', () => add(command, base));
+    async enqueue(entry) {
+      const { name, data, opts } = jobOf(entry);
+      await guarded('take the command', () => queueOf(data.deviceId).add(name, data, opts));
     },
     async enqueueMany(entries) {
       const groups = Map.groupBy(entries, ({ command }) => keys.shardOf(command.deviceId));
       await guarded('take the commands', () =>
-        Promise.all(
-          [...groups].map(([shard, group]) =>
-            queues[shard]!.addBulk(
-              group.map(({ command, base }) => ({
-                name: command.command,
-                data: toJob(command, base),
-                opts: jobOptions(command, base, now()),
-              })),
-            ),
-          ),
-        ),
+        Promise.all([...groups].map(([shard, group]) => queues[shard]!.addBulk(group.map(jobOf)))),
       );
     },
     async take(deviceId, id): Promise<Taken> {
@@ -152,17 +143,17 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
       });
     },
     async wake(deviceId, id) {
-      const queue = queueOf(deviceId);
-      const job = await queue.getJob(id);
-      if (!job) return false;
-      try {
-        await job.promote();
-      } catch (error) {
-        if (isRedisOutage(error)) throw error;
-        return false;
-      }
+      const job = await queueOf(deviceId).getJob(id);
+      if (!job || !(await promote(job))) return false;
       // Before its equals: it has waited longer than all of them.
       await job.changePriority({ priority: bullPriority(job.data.priority), lifo: true });
+      return true;
+    },
+    async hasten(deviceId, id) {
+      const job = await queueOf(deviceId).getJob(id);
+      if (!job || (await job.isActive()) || finished.has(await job.getState())) return false;
+      await promote(job);
+      await job.changePriority({ priority: bullPriority(9), lifo: true });
       return true;
     },
     async forget(deviceId, id) {
@@ -181,6 +172,32 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
         ),
       );
       return held;
+    },
+    async inspect(deviceId, id) {
+      return guarded('show the job', async () => {
+        const queue = queueOf(deviceId);
+        const job = await queue.getJob(id);
+        if (!job) return null;
+        const [state, score] = await Promise.all([
+          job.getState(),
+          redis.zscore(queue.toKey('delayed'), id),
+        ]);
+        // BullMQ keeps twelve bits below the milliseconds to order those of one moment.
+        const dueAt = score === null ? null : Math.floor(Number(score) / 0x1000);
+        return { state, dueAt, failedReason: job.failedReason ?? null };
+      });
+    },
+    async pause() {
+      await guarded('pause', () => Promise.all(queues.map((queue) => queue.pause())));
+    },
+    async resume() {
+      await guarded('go on', () => Promise.all(queues.map((queue) => queue.resume())));
+    },
+    async isPaused() {
+      const shards = await guarded('tell whether it is paused', () =>
+        Promise.all(queues.map((queue) => queue.isPaused())),
+      );
+      return shards.some(Boolean);
     },
     async close() {
       await Promise.all(queues.map((queue) => queue.close()));

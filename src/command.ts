@@ -92,6 +92,8 @@ export type Command = {
   apiKey: string;
   /** The id of the API process that waits for the end, if one does. */
   waiter: string | null;
+  /** The command that this one repeats, if somebody asked for that. */
+  replayOf: string | null;
 };
 
 /** One try to deliver a command, as the trail shows it. */
@@ -112,6 +114,8 @@ export type Attempt = {
   ms: number | null;
   /** Outcome kind that ended the attempt; null while it runs. */
   outcome: string | null;
+  /** The frame was a question about the attempt before, not the command itself. */
+  probe?: true;
 };
 
 /** Where a command stands. `version` only ever grows; the ledger refuses older ones. */
@@ -131,6 +135,11 @@ export type CommandState = {
 };
 
 export type CommandRecord = Command & CommandState;
+
+/** The attempts that wrote, or may have written, the command itself; probes are none. */
+export function attemptsIn({ trail }: Pick<CommandState, 'trail'>): Attempt[] {
+  return Object.values(trail).filter(({ probe }) => probe !== true);
+}
 
 /** The state of a command that was just accepted. */
 export function acceptedState(command: Command, nowMs: number): CommandState {

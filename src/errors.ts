@@ -18,6 +18,12 @@ export const errorCodes = [
   'CONFLICT',
   'ALREADY_SENT',
   'ALREADY_FINAL',
+  'NOT_FINAL',
+  'ALREADY_SUCCEEDED',
+  'AMBIGUOUS',
+  'EXPIRED',
+  'TOO_MANY_WAITING',
+  'SCHEDULE_NOT_FOUND',
   'TOO_MANY_REQUESTS',
   'UNSUPPORTED_MEDIA_TYPE',
   // what an operator can mend

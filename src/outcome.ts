@@ -8,6 +8,7 @@ export const unwrittenReasons = [
   'key-blocked',
   'draining',
   'socket-closed',
+  'paused',
 ] as const;
 export type UnwrittenReason = (typeof unwrittenReasons)[number];
 
@@ -28,6 +29,7 @@ export const refusedReasons = [
   'expired',
   'superseded',
   'withdrawn',
+  'conflict',
 ] as const;
 export type RefusedReason = (typeof refusedReasons)[number];
 

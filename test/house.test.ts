@@ -94,7 +94,7 @@ const layers: { layer: Layer; folder: RegExp }[] = [
   { layer: 'cli', folder: /^src\/cli\// },
   { layer: 'entry', folder: /(^|\/)main\.ts$/ },
   { layer: 'process', folder: /^(src\/(gateway|api|simulator)|workers|dashboard)\// },
-  { layer: 'core', folder: /^src\/(command|outcome|errors)\.ts$|^src\/protocols\// },
+  { layer: 'core', folder: /^src\/(command|outcome|errors|pacer)\.ts$|^src\/protocols\// },
   { layer: 'adapter', folder: /^(src\/\w+|queues)\// },
 ];
 

@@ -1,20 +1,24 @@
 /** Jobs that BullMQ failed by itself: their commands end as unknown, since nobody saw how. */
 import type { Job } from 'bullmq';
+import type { Outbound } from '../queues/contract.ts';
 import { fromJob, type OutboundJob, versionsPerActivation } from '../queues/job.ts';
-import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
+import { lineOf } from '../queues/line.ts';
+import type { Routes } from '../src/bridge/routes-contract.ts';
 import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
+import { protocolNamed } from '../src/protocols/index.ts';
 import type { Recorder } from './recorder.ts';
 import { firstVersion } from './run.ts';
 
 export type ForeignEndsDeps = {
-  bridge: Pick<WorkerBridge, 'release'>;
+  routes: Pick<Routes, 'release'>;
+  outbound: Pick<Outbound, 'wake'>;
   recorder: Recorder;
   log: Log;
   now: () => number;
 };
 
-export function createForeignEnds({ bridge, recorder, log, now }: ForeignEndsDeps) {
+export function createForeignEnds({ routes, outbound, recorder, log, now }: ForeignEndsDeps) {
   return {
     /** Called for every failure that settle did not cause; those that will be tried again are left alone. */
     async settle(job: Job<OutboundJob>, error: Error): Promise<void> {
@@ -38,10 +42,15 @@ export function createForeignEnds({ bridge, recorder, log, now }: ForeignEndsDep
           trail: {},
         })
         .catch((cause) => log.error({ commandId: command.id, cause }, 'end not recorded'));
-      const options = { wake: 0, again: true, attempt: 0 };
-      await bridge
-        .release(command.deviceId, command.id, 'final', options)
-        .catch((cause) => log.error({ commandId: command.id, cause }, 'mark not released'));
+      const { id, deviceId } = command;
+      const line = lineOf(command, protocolNamed(command.protocol)?.commands[command.command]);
+      const options = { line, mode: 'final', wake: 1, again: true, attempt: 0 } as const;
+      try {
+        const woken = await routes.release({ deviceId, id, ...options });
+        for (const next of woken) await outbound.wake(deviceId, next);
+      } catch (cause) {
+        log.error({ commandId: id, error: messageOf(cause) }, 'mark not released');
+      }
       recorder.notifyWaiter(command);
     },
   };

@@ -1,9 +1,11 @@
 /** What is checked before a command is routed: is it still to be sent at all? */
-import type { CommandRecord } from '../src/command.ts';
-import { isFinal } from '../src/command.ts';
+import { Compile } from 'typebox/compile';
+import { attemptsIn, type Command, type CommandRecord, isFinal } from '../src/command.ts';
 import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Outcome } from '../src/outcome.ts';
+import { protocolNamed } from '../src/protocols/index.ts';
+import type { CommandSpec } from '../src/protocols/protocol.ts';
 import type { Ledger } from '../src/store/contract.ts';
 import { activeBefore, mayRepeat, type Run } from './run.ts';
 
@@ -40,6 +42,8 @@ export function createGuard({ ledger, redisStartedAt, log, now }: GuardDeps): Gu
       const detail = `this worker knows no command ${command.command} of protocol ${command.protocol}`;
       return { go: false, outcome: { kind: 'refused', reason: 'unsupported', detail } };
     }
+    const fault = faultIn(run.spec, command);
+    if (fault) return { go: false, outcome: { kind: 'refused', reason: 'invalid', detail: fault } };
     // One that was active before may have been written then: its mark is asked first.
     if (!activeBefore(run) && now() >= command.deadline) {
       const detail = 'its time to live ended in the queue';
@@ -68,11 +72,35 @@ export function createGuard({ ledger, redisStartedAt, log, now }: GuardDeps): Gu
     if (!row) return null;
     if (isFinal(row.status)) return { go: false, outcome: null, status: row.status };
     run.version = Math.max(run.version, row.version);
-    const attempts = Object.values(row.trail);
-    const unanswered = attempts.filter(({ outcome }) => outcome === null || spent.has(outcome));
+    const unanswered = attemptsIn(row).filter(
+      ({ outcome }) => outcome === null || spent.has(outcome),
+    );
     if (unanswered.some(({ attempt }) => attempt < run.attempt)) run.writtenBefore = true;
     return null;
   }
+}
+
+const paramChecks = new WeakMap<CommandSpec, ReturnType<typeof Compile>>();
+
+/** Accept has checked its commands; what another producer enqueued is checked here. */
+function faultIn(
+  spec: CommandSpec,
+  { command, params, protocol, deviceId }: Command,
+): string | null {
+  if (protocolNamed(protocol)?.deviceId(deviceId) !== deviceId) {
+    return `device id ${deviceId} is no ${protocol} id in lower case`;
+  }
+  let check = paramChecks.get(spec);
+  if (!check) {
+    check = Compile(spec.params);
+    paramChecks.set(spec, check);
+  }
+  if (!check.Check(params)) {
+    const [first] = check.Errors(params);
+    return `${command}: params${first?.instancePath ?? ''} ${first?.message ?? 'do not fit the command table'}`;
+  }
+  const objection = spec.check?.(params);
+  return objection ? `${command}: ${objection}` : null;
 }
 
 /** Outcomes that leave it open whether the device acted. */

@@ -1,7 +1,12 @@
 /** The worker process: everything it is made of, wired by hand, closed in reverse. */
 import { randomBytes } from 'node:crypto';
+import { v7 as uuidV7 } from 'uuid';
+import { createAccept } from '../queues/accept.ts';
 import { createOutbound } from '../queues/outbound.ts';
+import { createScheduleQueue } from '../queues/schedules.ts';
 import { createKeys } from '../src/bridge/keys.ts';
+import { createPresence } from '../src/bridge/presence.ts';
+import { withBridgeScripts } from '../src/bridge/scripts.ts';
 import { type Config, required } from '../src/config/config.ts';
 import { connectPostgres } from '../src/connections/postgres.ts';
 import { closeRedis, connectRedis, type RedisPurpose } from '../src/connections/redis.ts';
@@ -11,14 +16,21 @@ import { printReady } from '../src/lifecycle/ready-line.ts';
 import { createLog } from '../src/log/log.ts';
 import { createAdminServer } from '../src/metrics/admin-server.ts';
 import { createMetrics } from '../src/metrics/metrics.ts';
+import { protocols } from '../src/protocols/index.ts';
 import { createDatabase } from '../src/store/database.ts';
+import { createDeviceLookup } from '../src/store/device-lookup.ts';
 import { createDevices } from '../src/store/devices.ts';
 import { createLedger } from '../src/store/ledger.ts';
+import { createPauses } from '../src/store/pauses.ts';
 import { createReports } from '../src/store/reports.ts';
+import { createSchedules } from '../src/store/schedules.ts';
+import { createDuty } from './lease.ts';
+import { createScheduleConsumer } from './schedules.ts';
 import { createOutboundWorker } from './worker.ts';
 
 /** What is left of the drain time once the last job is given up. */
 const closingMs = 5_000;
+const reconcileEveryMs = 60_000;
 
 /** Runs a worker as a process: signals end it, and one line on standard output says that it is ready. */
 export async function runWorker({ config }: { config: Config }): Promise<void> {
@@ -60,6 +72,9 @@ export async function runWorker({ config }: { config: Config }): Promise<void> {
   lifecycle.onClose('queues', () => outbound.close());
   metrics.observeQueue(() => outbound.counts());
 
+  let redisReplaced: () => void = () => undefined;
+  const devices = createDevices({ database });
+  const pauses = createPauses({ database });
   const worker = createOutboundWorker({
     workerId,
     keys,
@@ -68,11 +83,16 @@ export async function runWorker({ config }: { config: Config }): Promise<void> {
     blocking: (name) => connect('blocking', name),
     outbound,
     ledger,
-    devices: createDevices({ database }),
+    devices,
     reports: createReports({ database }),
+    pauses,
+    protocols,
+    flushRate: config.gateway.flushRate,
+    onRedisReplaced: () => redisReplaced(),
     metrics,
     log,
     concurrency: config.outbound.concurrency,
+    caps: config.outbound,
   });
   await worker.start();
   // After its clients were made, so that it closes before them: jobs in hand need them to end.
@@ -81,6 +101,51 @@ export async function runWorker({ config }: { config: Config }): Promise<void> {
     () => worker.stop(config.worker.drainMs),
     config.worker.drainMs + closingMs,
   );
+
+  const deviceLookup = createDeviceLookup({ devices });
+  const scheduleQueue = createScheduleQueue({
+    redis,
+    keys,
+    onError: (error) => log.debug({ error: messageOf(error) }, 'schedules away'),
+  });
+  lifecycle.onClose('schedule queue', () => scheduleQueue.close());
+  const schedules = createScheduleConsumer({
+    keys,
+    blocking: connect('blocking', 'schedules'),
+    queue: scheduleQueue,
+    schedules: createSchedules({ database }),
+    accept: createAccept({
+      ledger,
+      outbound,
+      routes: worker.routes,
+      withdrawals: worker.bridge.withdrawals,
+      caps: config.outbound,
+      devices: deviceLookup,
+      presence: createPresence({ redis, keys }),
+      protocols,
+      log,
+      newId: () => uuidV7(),
+    }),
+    metrics,
+    log,
+  });
+  await schedules.start();
+  const reconciling = createDuty({
+    name: 'schedules',
+    lease: keys.lease('schedules'),
+    holder: workerId,
+    scripts: withBridgeScripts(redis),
+    everyMs: reconcileEveryMs,
+    firstMs: 0,
+    work: schedules.reconcile,
+    log,
+  });
+  reconciling.start();
+  redisReplaced = () => reconciling.now();
+  lifecycle.onClose('schedules', async () => {
+    await reconciling.close();
+    await schedules.stop(closingMs);
+  });
 
   const admin = createAdminServer({
     addr: config.worker.adminAddr,

@@ -1,25 +1,30 @@
 /** Outcomes that no worker was waiting for: late answers, and ends whose worker is gone. */
 import type { Redis } from 'ioredis';
-import type { RedisOutbound } from '../queues/outbound.ts';
+import type { Outbound } from '../queues/contract.ts';
+import { lineOf } from '../queues/line.ts';
 import type { Keys } from '../src/bridge/keys.ts';
 import type { StreamedOutcome } from '../src/bridge/messages.ts';
 import { parseStreamedOutcome } from '../src/bridge/messages.ts';
+import type { Routes } from '../src/bridge/routes-contract.ts';
 import type { StreamEntry } from '../src/bridge/stream-reader.ts';
 import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
-import { type Command, type CommandRecord, isFinal } from '../src/command.ts';
+import { type Attempt, type Command, type CommandRecord, isFinal } from '../src/command.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
+import { protocolNamed } from '../src/protocols/index.ts';
+import type { CommandSpec } from '../src/protocols/protocol.ts';
 import type { Ledger } from '../src/store/contract.ts';
 import type { Recorder } from './recorder.ts';
-import { trailOf } from './run.ts';
+import { probeFor, trailOf } from './run.ts';
 import { type Answer, endOf, isAnswer } from './settle.ts';
 
 export type OutcomesDeps = {
   redis: Redis;
   keys: Keys;
-  bridge: Pick<WorkerBridge, 'offer' | 'release'>;
+  bridge: Pick<WorkerBridge, 'offer'>;
+  routes: Pick<Routes, 'release' | 'forgetUnanswered'>;
   ledger: Pick<Ledger, 'find'>;
-  outbound: Pick<RedisOutbound, 'find' | 'take' | 'forget' | 'wake'>;
+  outbound: Pick<Outbound, 'find' | 'take' | 'forget' | 'wake'>;
   recorder: Recorder;
   metrics: Metrics;
   log: Log;
@@ -33,7 +38,7 @@ const lookAgainMs = 2_000;
 const maxWaiting = 10_000;
 
 export function createOutcomes(deps: OutcomesDeps) {
-  const { redis, keys, bridge, ledger, outbound, recorder, metrics, log, now } = deps;
+  const { redis, keys, bridge, routes, ledger, outbound, recorder, metrics, log, now } = deps;
 
   const waiting = new Set<NodeJS.Timeout>();
 
@@ -61,12 +66,13 @@ export function createOutcomes(deps: OutcomesDeps) {
       lookAgain(streamed);
       return;
     }
+    let command: Command | null = queued?.command ?? null;
     if (taken === 'taken' && queued) {
       await settle(queued.command, queued.nextVersion, streamed, outcome);
     } else {
-      await settleRow(streamed, outcome);
+      command = await settleRow(streamed, outcome);
     }
-    await release(deviceId, id, attempt);
+    await release(streamed, command);
   }
 
   function lookAgain(streamed: StreamedOutcome): void {
@@ -78,19 +84,22 @@ export function createOutcomes(deps: OutcomesDeps) {
     waiting.add(timer);
   }
 
-  /** No job holds it: it waits unfinished for the reaper, or ended as unknown. */
-  async function settleRow(streamed: StreamedOutcome, outcome: Answer): Promise<void> {
+  /** No job holds it: it waits unfinished for the reaper, or ended as unknown. Resolves with what is known of it. */
+  async function settleRow(streamed: StreamedOutcome, outcome: Answer): Promise<Command | null> {
     const row = await ledger.find(streamed.id);
     if (!row && (await redis.xlen(keys.settlements())) > 0) {
       // Its row is still on its way into the ledger.
       lookAgain(streamed);
-      return;
+      return null;
     }
-    if (!row || (isFinal(row.status) && row.status !== 'unknown')) return;
-    if (outcome.kind === 'unacknowledged' && row.status === 'unknown') return;
+    if (!row || (isFinal(row.status) && row.status !== 'unknown')) return row;
+    if (outcome.kind === 'unacknowledged' && row.status === 'unknown') return row;
+    // What a device says to a repetition does not say what became of the frame before.
+    if (streamed.attempt > 1 && outcome.kind === 'rejected' && probesByRepeating(row)) return row;
     const late = { ...streamed, late: streamed.late || row.status === 'unknown' };
     await settle(row, row.version + 1, late, outcome);
     await outbound.forget(streamed.deviceId, streamed.id);
+    return row;
   }
 
   async function settle(
@@ -110,7 +119,7 @@ export function createOutcomes(deps: OutcomesDeps) {
       late: streamed.late,
       inferred: false,
       settledAt: now(),
-      trail: { [streamed.attempt]: trailOf(streamed) },
+      trail: { [streamed.attempt]: await entryOf(streamed) },
     };
     await recorder.record(record);
     recorder.notifyWaiter(command);
@@ -121,8 +130,20 @@ export function createOutcomes(deps: OutcomesDeps) {
     );
   }
 
-  async function release(deviceId: string, id: string, attempt: number): Promise<void> {
-    const woken = await bridge.release(deviceId, id, 'final', { wake: 1, again: true, attempt });
+  /** A late answer may have come to another gateway than the one that wrote the frame: the row knows that one. */
+  async function entryOf(streamed: StreamedOutcome): Promise<Attempt> {
+    const entry = trailOf(streamed);
+    const row = streamed.late ? await ledger.find(streamed.id).catch(() => null) : null;
+    const known = row?.trail[streamed.attempt];
+    return known ? { ...entry, at: known.at, gatewayId: known.gatewayId } : entry;
+  }
+
+  async function release(streamed: StreamedOutcome, command: Command | null): Promise<void> {
+    const { deviceId, id, attempt } = streamed;
+    const line = command ? lineOf(command, specOf(command)) : null;
+    const options = { line, mode: 'final', wake: 1, again: true, attempt } as const;
+    const woken = await routes.release({ deviceId, id, ...options });
+    await routes.forgetUnanswered(deviceId, id);
     for (const next of woken) await outbound.wake(deviceId, next);
   }
 
@@ -132,4 +153,12 @@ export function createOutcomes(deps: OutcomesDeps) {
       for (const timer of waiting) clearTimeout(timer);
     },
   };
+}
+
+function specOf({ protocol, command }: Command): CommandSpec | undefined {
+  return protocolNamed(protocol)?.commands[command];
+}
+
+function probesByRepeating(command: Command): boolean {
+  return probeFor(specOf(command), command)?.kind === 'repeat';
 }

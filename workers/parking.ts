@@ -4,10 +4,11 @@ import type { Redis } from 'ioredis';
 import type { RedisOutbound } from '../queues/outbound.ts';
 import type { Keys } from '../src/bridge/keys.ts';
 import { wholeLane } from '../src/bridge/messages.ts';
-import type { BridgeScripts } from '../src/bridge/scripts.ts';
+import type { Routes } from '../src/bridge/routes-contract.ts';
 import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { UnwrittenReason } from '../src/outcome.ts';
+import { createPacer, type PacerClock } from '../src/pacer.ts';
 import type { Run } from './run.ts';
 
 export type Parking = {
@@ -19,23 +20,36 @@ export type Parking = {
   wakeDevice(deviceId: string, room: number): void;
   /** Wakes what can go on all devices: words that nobody heard are made up for. */
   wakeAll(): Promise<void>;
+  close(): void;
 };
 
 export type ParkingDeps = {
-  redis: Redis & BridgeScripts;
+  redis: Redis;
+  routes: Pick<Routes, 'park' | 'cameMeanwhile' | 'wakeable'>;
   keys: Keys;
   outbound: Pick<RedisOutbound, 'wake'>;
+  /** Devices a second that are woken when all are. */
+  flushRate: number;
   untilDone<T>(step: () => Promise<T>): Promise<T>;
   log: Log;
   now: () => number;
 };
 
+/** As many as a gateway lets go at once. */
+const flushBurst = 50;
+const clock: PacerClock = {
+  ticks: () => performance.now(),
+  after(delayMs, call) {
+    const timer = setTimeout(call, delayMs);
+    return () => clearTimeout(timer);
+  },
+};
 const backstopFirstMs = 60_000;
 const backstopMaxMs = 15 * 60_000;
-const mostUrgent = 9;
 
 export function createParking(deps: ParkingDeps): Parking {
-  const { redis, keys, outbound, untilDone, log, now } = deps;
+  const { redis, routes, keys, outbound, flushRate, untilDone, log, now } = deps;
+  const pacer = createPacer({ perSecond: flushRate, burst: flushBurst, clock });
 
   function wake(deviceId: string, id: string): void {
     outbound.wake(deviceId, id).catch((error) => {
@@ -43,32 +57,27 @@ export function createParking(deps: ParkingDeps): Parking {
     });
   }
 
-  async function wakeParked(deviceId: string, room: number, wokenToo: 0 | 1): Promise<void> {
-    const ids = await redis.dlWakeable(
-      keys.parked(deviceId),
-      keys.presence(deviceId),
-      keys.parkedDevices(keys.shardOf(deviceId)),
-      room,
-      wokenToo,
-      deviceId,
-    );
-    for (const id of ids) wake(deviceId, id);
+  async function wakeParked(deviceId: string, room: number, wokenToo: boolean): Promise<void> {
+    for (const id of await routes.wakeable(deviceId, room, wokenToo)) wake(deviceId, id);
+  }
+
+  function wakeQuietly(deviceId: string, room: number, wokenToo: boolean): void {
+    wakeParked(deviceId, room, wokenToo).catch((error) => {
+      log.warn({ deviceId, error: messageOf(error) }, 'device not woken');
+    });
+  }
+
+  async function connectedOf(devices: readonly string[]): Promise<string[]> {
+    const found = await Promise.all(devices.map((id) => redis.exists(keys.presence(id))));
+    return devices.filter((_, i) => found[i] === 1);
   }
 
   /** What it waits for may have come between the refusal and the parking. */
-  function lookAgain(run: Run, because: UnwrittenReason): void {
-    const { id, deviceId } = run.command;
-    redis
-      .dlLook(
-        keys.presence(deviceId),
-        keys.marks(deviceId),
-        keys.parked(deviceId),
-        id,
-        run.epochSeen,
-        because,
-      )
-      .then((must) => {
-        if (Number(must) === 1) wake(deviceId, id);
+  function lookAgain({ command: { id, deviceId }, epochSeen: epoch }: Run, because: string): void {
+    routes
+      .cameMeanwhile({ deviceId, id, epoch, because })
+      .then((came) => {
+        if (came) wake(deviceId, id);
       })
       .catch((error) => log.warn({ commandId: id, error: messageOf(error) }, 'parked unseen'));
   }
@@ -77,9 +86,9 @@ export function createParking(deps: ParkingDeps): Parking {
     wake,
     async park(run, because) {
       const { id, deviceId, priority, deadline } = run.command;
-      const score = mostUrgent - priority;
-      const devices = keys.parkedDevices(keys.shardOf(deviceId));
-      await untilDone(() => redis.dlPark(keys.parked(deviceId), devices, id, score, deviceId));
+      // The route that found it blocked has put it into the index.
+      const blocked = because === 'key-blocked' && run.blockedBy !== null;
+      if (!blocked) await untilDone(() => routes.park(deviceId, id, priority, false));
       const times = Math.max(0, run.job.attemptsStarted - run.job.attemptsMade - 1);
       const backstop = Math.min(backstopFirstMs * 2 ** Math.min(times, 10), backstopMaxMs);
       const until = Math.min(now() + backstop, deadline);
@@ -88,14 +97,13 @@ export function createParking(deps: ParkingDeps): Parking {
       } finally {
         // Only after the processor has returned: a job that is active again under the same id in this
         // process would lose its lock renewal to the run that is just ending.
-        setImmediate(lookAgain, run, because);
+        // Sent back by a gateway that has written a newer one: only another session can change that.
+        const reason = because === 'key-blocked' && !blocked ? 'overtaken' : because;
+        setImmediate(lookAgain, run, reason);
       }
     },
-    wakeDevice(deviceId, room) {
-      wakeParked(deviceId, room, 0).catch((error) => {
-        log.warn({ deviceId, error: messageOf(error) }, 'device not woken');
-      });
-    },
+    wakeDevice: (deviceId, room) => wakeQuietly(deviceId, room, false),
+    close: () => pacer.clear(),
     async wakeAll() {
       for (let shard = 0; shard < keys.shards; shard += 1) {
         let cursor = '0';
@@ -107,7 +115,11 @@ export function createParking(deps: ParkingDeps): Parking {
             500,
           );
           cursor = next;
-          await Promise.all(devices.map((deviceId) => wakeParked(deviceId, wholeLane, 1)));
+          const connected = await connectedOf(devices);
+          // Many may have come back while nobody listened: they go at the pace of any other return.
+          for (const deviceId of connected) {
+            pacer.offer(deviceId, 0, () => wakeQuietly(deviceId, wholeLane, true));
+          }
         } while (cursor !== '0');
       }
     },

@@ -2,10 +2,11 @@
 import type { Job } from 'bullmq';
 import type { Base } from '../queues/contract.ts';
 import { type OutboundJob, versionsPerActivation } from '../queues/job.ts';
-import type { StreamedOutcome } from '../src/bridge/messages.ts';
+import type { Delivery, StreamedOutcome } from '../src/bridge/messages.ts';
+import type { Revocation } from '../src/bridge/routes-contract.ts';
 import type { Attempt, Command, CommandRecord, CommandState } from '../src/command.ts';
 import type { Outcome } from '../src/outcome.ts';
-import type { CommandSpec, Protocol } from '../src/protocols/protocol.ts';
+import type { CommandSpec, Probe, Protocol } from '../src/protocols/protocol.ts';
 
 export type Run = {
   job: Job<OutboundJob>;
@@ -15,6 +16,8 @@ export type Run = {
   /** Undefined when this process does not know the protocol or the command. */
   protocol: Protocol | undefined;
   spec: CommandSpec | undefined;
+  /** The line it stands in; null where no order is kept. */
+  line: string | null;
   /** The attempt under way; the route may raise it. */
   attempt: number;
   /** An earlier attempt was written, or may have been. */
@@ -23,10 +26,22 @@ export type Run = {
   version: number;
   /** This activation's part of the trail. */
   trail: Attempt | null;
+  /** What was asked about the attempt before, where that had to be asked. */
+  probeTrail: Attempt | null;
+  /** What was published last. */
+  delivery: Delivery | null;
   /** Epoch of the session that was tried; '' when there was none. */
   epochSeen: string;
+  /** Why it must not be written (again), once that is known. */
+  revocation: Revocation | null;
+  /** The older command of its line that it waits for. */
+  blockedBy: string | null;
+  /** Why a probe could not tell what became of it. */
+  unclear: string | null;
   /** The answer came after its deadline. */
   late: boolean;
+  /** A probe, not the device's answer, says that it took effect. */
+  inferred: boolean;
   /** Settle has begun: steps that were put off are void. */
   settling: boolean;
 };
@@ -39,6 +54,12 @@ export function firstVersion(base: Base, activation: number): number {
 /** Whether sending it again does no harm, or the caller takes the risk. */
 export function mayRepeat(spec: CommandSpec | undefined, command: Command): boolean {
   return spec?.repeatable === true || command.onAmbiguous === 'resend';
+}
+
+/** How to find out what became of it before it is sent again; null where that is not needed, or not possible. */
+export function probeFor(spec: CommandSpec | undefined, command: Command): Probe | null {
+  if (mayRepeat(spec, command) || command.onAmbiguous !== 'probe') return null;
+  return spec?.probe ?? null;
 }
 
 /** Whether the command may have been parked, marked or written before this activation. */
@@ -59,9 +80,12 @@ export function nextRecord(
     code: null,
     result: null,
     late: run.late,
-    inferred: false,
+    inferred: run.inferred,
     settledAt: null,
-    trail: run.trail ? { [run.trail.attempt]: { ...run.trail } } : {},
+    trail: {
+      ...(run.probeTrail && { [`${run.probeTrail.attempt}?`]: { ...run.probeTrail } }),
+      ...(run.trail && { [run.trail.attempt]: { ...run.trail } }),
+    },
     ...state,
   };
 }

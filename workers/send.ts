@@ -1,16 +1,21 @@
 /** From a route to an outcome: builds the frame, publishes the delivery, waits for its end. */
+import type { Route } from '../src/bridge/routes-contract.ts';
 import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
 import { messageOf } from '../src/errors.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
 import type { Outcome } from '../src/outcome.ts';
 import { toHex } from '../src/protocols/bytes.ts';
+import type { FindRoute } from './find-route.ts';
+import type { Prober } from './probe.ts';
 import type { Recorder } from './recorder.ts';
-import { activeBefore, nextRecord, type Run, trailOf } from './run.ts';
+import { nextRecord, probeFor, type Run, trailOf } from './run.ts';
 import type { Window } from './window.ts';
 
 export type SendDeps = {
-  bridge: WorkerBridge;
-  recorder: Recorder;
+  bridge: Pick<WorkerBridge, 'workerId' | 'deliver' | 'isLive'>;
+  findRoute: FindRoute;
+  prober: Prober;
+  recorder: Pick<Recorder, 'recordLater'>;
   metrics: Metrics;
   window: Window;
   now: () => number;
@@ -21,39 +26,41 @@ const progressEveryMs = 200;
 
 export type Send = (run: Run) => Promise<Outcome>;
 
-export function createSend({ bridge, recorder, metrics, window, now }: SendDeps): Send {
+export function createSend(deps: SendDeps): Send {
+  const { bridge, findRoute, prober, recorder, metrics, window, now } = deps;
   let unrecorded = new Set<Run>();
   let timer: NodeJS.Timeout | undefined;
 
   return async function send(run) {
+    const probe = run.writtenBefore ? probeFor(run.spec, run.command) : null;
+    if (probe?.kind === 'ask') {
+      const found = await findRoute(run, { probing: true });
+      if ('outcome' in found) return found.outcome;
+      // What was published under a mark already is asked after below, as any other.
+      if ('go' in found && !found.go.again) {
+        const known = await prober.ask(run, probe);
+        if (known) return known;
+      }
+    }
+    const found = await findRoute(run, { probing: false });
+    if ('outcome' in found) return found.outcome;
+    if ('kept' in found) {
+      const { streamed } = found.kept;
+      run.attempt = Math.max(run.attempt, streamed.attempt);
+      run.late = streamed.late;
+      run.trail = trailOf(streamed);
+      return streamed.outcome;
+    }
+    const outcome = await deliver(run, found.go);
+    if (probe === null || outcome.kind !== 'rejected' || probe.kind !== 'repeat') return outcome;
+    return prober.judgeRefusal(run, probe, outcome);
+  };
+
+  async function deliver(run: Run, route: Extract<Route, { kind: 'go' }>): Promise<Outcome> {
     const { command } = run;
-    const route = await recorder.untilDone(() =>
-      bridge.route({
-        id: command.id,
-        deviceId: command.deviceId,
-        attempt: run.attempt,
-        maxAttempt: command.attempts,
-        maxWireId: run.protocol!.limits.maxWireId,
-        again: activeBefore(run),
-      }),
-    );
-    if (route.kind === 'kept') {
-      run.attempt = Math.max(run.attempt, route.streamed.attempt);
-      run.late = route.streamed.late;
-      run.trail = trailOf(route.streamed);
-      return route.streamed.outcome;
-    }
-    run.attempt = route.attempt;
-    if (route.kind === 'spent') {
-      run.writtenBefore = true;
-      return { kind: 'ambiguous', reason: 'gateway-silent', writtenAt: null, endedAt: now() };
-    }
-    run.writtenBefore ||= route.writtenBefore;
-    const again = route.kind === 'go' && route.again;
-    if (!again && now() >= command.deadline) {
+    if (!route.again && now() >= command.deadline) {
       return { kind: 'refused', reason: 'expired', detail: 'its time to live ended in the queue' };
     }
-    if (route.kind === 'offline') return { kind: 'unwritten', reason: 'offline' };
     run.epochSeen = String(route.epoch);
     if (!route.again && !bridge.isLive(route.gatewayId)) {
       const detail = `gateway ${route.gatewayId} holds no lease`;
@@ -65,10 +72,9 @@ export function createSend({ bridge, recorder, metrics, window, now }: SendDeps)
     } catch (error) {
       return { kind: 'refused', reason: 'invalid', detail: messageOf(error) };
     }
-    const publishedAt = now();
     run.trail = {
       attempt: route.attempt,
-      at: publishedAt,
+      at: now(),
       gatewayId: route.gatewayId,
       epoch: route.epoch,
       wireId: route.wireId,
@@ -82,29 +88,32 @@ export function createSend({ bridge, recorder, metrics, window, now }: SendDeps)
     // send again can wait for its answer, which mostly saves the row.
     if (run.spec!.repeatable) noteProgress(run);
     else tellProgress(run);
+    run.delivery = {
+      t: 'deliver',
+      id: command.id,
+      attempt: route.attempt,
+      workerId: bridge.workerId,
+      deviceId: command.deviceId,
+      epoch: route.epoch,
+      protocol: command.protocol,
+      command: command.command,
+      params: command.params,
+      wireId: route.wireId,
+      frame,
+      priority: command.priority,
+      deadline: command.deadline,
+      ackTimeoutMs: command.ackTimeoutMs,
+      ...(run.line !== null && route.seq > 0 && { place: { line: run.line, seq: route.seq } }),
+    };
     const outcome = await bridge.deliver(
-      {
-        t: 'deliver',
-        id: command.id,
-        attempt: route.attempt,
-        workerId: bridge.workerId,
-        deviceId: command.deviceId,
-        epoch: route.epoch,
-        protocol: command.protocol,
-        command: command.command,
-        params: command.params,
-        wireId: route.wireId,
-        frame,
-        priority: command.priority,
-        deadline: command.deadline,
-        ackTimeoutMs: command.ackTimeoutMs,
-      },
+      run.delivery,
       { gatewayId: route.gatewayId, again: route.again },
-      { written: (at) => noteWritten(run, at) },
+      // From here on it waits for its device, be it for the lane or for the answer.
+      { lined: () => window.leave(run), written: (at) => noteWritten(run, at) },
     );
     observe(run, outcome);
     return outcome;
-  };
+  }
 
   function noteWritten(run: Run, at: number): void {
     if (!run.trail || run.trail.writtenAt !== null) return;

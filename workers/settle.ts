@@ -3,6 +3,7 @@
  * a verdict into what BullMQ is told. Steps: record · release · wake.
  */
 import { DelayedError, UnrecoverableError } from 'bullmq';
+import type { Revocation, Routes } from '../src/bridge/routes-contract.ts';
 import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
 import type { Command, Status } from '../src/command.ts';
 import { DownlinkError } from '../src/errors.ts';
@@ -11,7 +12,7 @@ import type { Outcome, UnwrittenReason } from '../src/outcome.ts';
 import type { CommandSpec } from '../src/protocols/protocol.ts';
 import type { Parking } from './parking.ts';
 import type { Recorder } from './recorder.ts';
-import { activeBefore, mayRepeat, nextRecord, outcomeName, type Run } from './run.ts';
+import { activeBefore, mayRepeat, nextRecord, outcomeName, probeFor, type Run } from './run.ts';
 
 export type End = {
   kind: 'end';
@@ -28,6 +29,12 @@ export type Verdict =
 
 export type Circumstances = {
   command: Command;
+  /** Why it must not be written (again), if it must not. */
+  revocation: Revocation | null;
+  /** The older command of its line that it waits for. */
+  blockedBy: string | null;
+  /** Why a probe could not tell what became of it. */
+  unclear: string | null;
   spec: CommandSpec | undefined;
   attempt: number;
   /** An attempt before this one was written, or may have been. */
@@ -46,9 +53,11 @@ export function judge(outcome: Outcome, given: Circumstances): Verdict {
     case 'unacknowledged':
       return endOf(outcome);
     case 'unwritten':
+      if (given.revocation) return revoked(given.revocation, writtenBefore);
       if (now >= command.deadline) return expired(writtenBefore);
-      return { kind: 'park', because: outcome.reason, reason: parkReasons[outcome.reason] };
+      return { kind: 'park', because: outcome.reason, reason: parkReason(outcome.reason, given) };
     case 'refused':
+      if (given.revocation) return revoked(given.revocation, writtenBefore);
       return refused(outcome.reason, outcome.detail, writtenBefore);
     case 'ambiguous':
       return ambiguous(outcome, given);
@@ -82,7 +91,14 @@ const parkReasons: Record<UnwrittenReason, string> = {
   'key-blocked': 'an older command of the same order key is unfinished',
   draining: 'the gateway of this device is shutting down',
   'socket-closed': 'the connection closed before the command was written',
+  paused: 'the device is paused',
 };
+
+function parkReason(reason: UnwrittenReason, { blockedBy }: Circumstances): string {
+  return reason === 'key-blocked' && blockedBy !== null
+    ? `command ${blockedBy} of the same order key is unfinished`
+    : parkReasons[reason];
+}
 
 function end(
   status: Status,
@@ -97,6 +113,15 @@ function expired(writtenBefore: boolean): Verdict {
   return writtenBefore
     ? end('unknown', 'expired after it was written without an answer', 'EXPIRED')
     : end('expired', 'its time to live ended before it could be written', 'EXPIRED');
+}
+
+/** Superseded or cancelled: a frame that may be out leaves it open what the device did. */
+function revoked({ kind, by }: Revocation, mayBeWritten: boolean): Verdict {
+  const code = kind.toUpperCase();
+  const how = kind === 'superseded' ? `superseded by command ${by}` : `cancelled by ${by}`;
+  return mayBeWritten
+    ? end('unknown', `${how} after it was written, or may have been, without an answer`, code)
+    : end(kind, `${how} before it was written`, code);
 }
 
 function refused(
@@ -130,11 +155,20 @@ const jitter = 0.2;
 
 function ambiguous(
   outcome: Extract<Outcome, { kind: 'ambiguous' }>,
-  { command, spec, attempt, now, random }: Circumstances,
+  { command, spec, attempt, now, random, revocation, unclear }: Circumstances,
 ): Verdict {
+  if (revocation) return revoked(revocation, true);
   const sentence = ambiguousSentences[outcome.reason];
   const code = outcome.reason.toUpperCase().replace('-', '_');
-  if (!mayRepeat(spec, command))
+  if (unclear !== null) {
+    return end(
+      'unknown',
+      `the frame went unanswered, and a probe could not tell: ${unclear}`,
+      code,
+    );
+  }
+  const probe = probeFor(spec, command);
+  if (!mayRepeat(spec, command) && !probe)
     return end('unknown', `${sentence}; sending it again could repeat its effect`, code);
   if (attempt >= command.attempts) {
     return end('unknown', `${sentence}, on attempt ${attempt} of ${command.attempts}`, code);
@@ -143,11 +177,16 @@ function ambiguous(
   if (now + delayMs >= command.deadline) {
     return end('unknown', `${sentence}, and its time to live ends before another attempt`, code);
   }
-  return { kind: 'retry', delayMs, reason: `${sentence}; attempt ${attempt + 1} follows` };
+  const next =
+    probe?.kind === 'ask'
+      ? `the device is asked before anything is sent again`
+      : `attempt ${attempt + 1} follows`;
+  return { kind: 'retry', delayMs, reason: `${sentence}; ${next}` };
 }
 
 export type SettleDeps = {
-  bridge: Pick<WorkerBridge, 'settled' | 'release'>;
+  bridge: Pick<WorkerBridge, 'settled' | 'remember'>;
+  routes: Pick<Routes, 'release' | 'revocation' | 'keepUnanswered' | 'forgetUnanswered'>;
   recorder: Recorder;
   parking: Parking;
   metrics: Metrics;
@@ -164,6 +203,8 @@ export type Settle = {
 };
 
 const putOffMs = 1_000;
+/** As long as gateways wait for an answer. */
+const lateWindowMs = 600_000;
 
 /** Errors with which settle itself told BullMQ to fail or to retry a job. */
 const ours = new WeakSet<Error>();
@@ -180,7 +221,7 @@ export function backoffOf(error: Error | undefined): number {
 }
 
 export function createSettle(deps: SettleDeps): Settle {
-  const { bridge, recorder, parking, metrics, now } = deps;
+  const { bridge, routes, recorder, parking, metrics, now } = deps;
 
   async function leave(run: Run): Promise<void> {
     await releaseAndWake(run, 'final');
@@ -190,8 +231,12 @@ export function createSettle(deps: SettleDeps): Settle {
   async function settle(run: Run, outcome: Outcome): Promise<{ status: Status }> {
     run.settling = true;
     noteOutcome(run, outcome);
+    await learnRevocation(run, outcome);
     const verdict = judge(outcome, {
       command: run.command,
+      revocation: run.revocation,
+      blockedBy: run.blockedBy,
+      unclear: run.unclear,
       spec: run.spec,
       attempt: run.attempt,
       writtenBefore: run.writtenBefore,
@@ -199,6 +244,8 @@ export function createSettle(deps: SettleDeps): Settle {
       random: Math.random(),
     });
     count(verdict, outcome);
+    if (outcome.kind === 'ambiguous') await awaitLateAnswer(run);
+    else if (run.writtenBefore && verdict.kind === 'end') forgetUnanswered(run);
     switch (verdict.kind) {
       case 'end':
         await recordEnd(run, verdict);
@@ -230,6 +277,31 @@ export function createSettle(deps: SettleDeps): Settle {
 
   return Object.assign(settle, { leave, putOff });
 
+  /** Why a gateway sent it back, or whether a further attempt is still wanted: the route had not known yet. */
+  async function learnRevocation(run: Run, outcome: Outcome): Promise<void> {
+    const sentBack = outcome.kind === 'refused' && outcome.reason === 'withdrawn';
+    const overtaken = outcome.kind === 'unwritten' && outcome.reason === 'key-blocked';
+    if (run.revocation || !(sentBack || overtaken || outcome.kind === 'ambiguous')) return;
+    const { deviceId, id } = run.command;
+    run.revocation = await recorder.untilDone(() => routes.revocation(deviceId, id));
+  }
+
+  /** The device may still answer, on this session or on another, here or elsewhere. */
+  async function awaitLateAnswer({ delivery, trail }: Run): Promise<void> {
+    if (!delivery || !trail) return;
+    const writtenAt = trail.writtenAt ?? trail.at;
+    const unanswered = { delivery, writtenAt, until: now() + lateWindowMs };
+    const gatewayId = await recorder.untilDone(() => routes.keepUnanswered(unanswered, now()));
+    // The gateway that wrote it remembers by itself.
+    if (gatewayId !== null && gatewayId !== trail.gatewayId) {
+      bridge.remember(gatewayId, unanswered);
+    }
+  }
+
+  function forgetUnanswered({ command }: Run): void {
+    routes.forgetUnanswered(command.deviceId, command.id).catch(() => undefined);
+  }
+
   /** The gateway may forget the attempt, unless we gave it up unheard: then its answer is still to come. */
   function dismiss({ trail, command }: Run, outcome: Outcome): void {
     const unheard = outcome.kind === 'ambiguous' && ourJudgements.has(outcome.reason);
@@ -245,8 +317,8 @@ export function createSettle(deps: SettleDeps): Settle {
     const { id, deviceId } = run.command;
     // An unwritten command left no room: the one that takes its place wakes the next.
     const wake = mode === 'unwritten' ? 0 : 1;
-    const options = { wake, again: activeBefore(run), attempt: run.attempt };
-    const woken = await recorder.untilDone(() => bridge.release(deviceId, id, mode, options));
+    const options = { mode, wake, again: activeBefore(run), attempt: run.attempt, line: run.line };
+    const woken = await recorder.untilDone(() => routes.release({ deviceId, id, ...options }));
     for (const next of woken) parking.wake(deviceId, next);
   }
 
@@ -272,6 +344,11 @@ function noteOutcome(run: Run, outcome: Outcome): void {
   trail.writtenAt = outcome.writtenAt ?? trail.writtenAt;
   if (trail.writtenAt !== null) trail.ms = outcome.endedAt - trail.writtenAt;
   if ('frameIn' in outcome) trail.frameIn = outcome.frameIn;
+}
+
+/** For what is no command at all: there is no row to settle, and the job says why it failed. */
+export function refuseJob(fault: string): Error {
+  return mark(new UnrecoverableError(`failed: ${fault}`));
 }
 
 /** Only failed and unknown fail the job: BullMQ's failed set is the dead letters. */

@@ -4,8 +4,13 @@ import type { Redis } from 'ioredis';
 import { atMost } from '../queues/bounded.ts';
 import type { OutboundJob } from '../queues/job.ts';
 import { keepCompleted, keepFailed } from '../queues/job.ts';
+import type { Caps } from '../queues/line.ts';
 import type { RedisOutbound } from '../queues/outbound.ts';
+import { createSupersede } from '../queues/supersede.ts';
+import { createTakeBack } from '../queues/take-back.ts';
 import type { Keys } from '../src/bridge/keys.ts';
+import { wholeLane } from '../src/bridge/messages.ts';
+import { createRoutes } from '../src/bridge/routes.ts';
 import { withBridgeScripts } from '../src/bridge/scripts.ts';
 import { createStreamReader } from '../src/bridge/stream-reader.ts';
 import { createWorkerBridge } from '../src/bridge/worker-bridge.ts';
@@ -14,20 +19,27 @@ import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
 import type { Outcome } from '../src/outcome.ts';
-import type { Devices, Ledger, Reports } from '../src/store/contract.ts';
+import type { Protocol } from '../src/protocols/protocol.ts';
+import type { Devices, Ledger, Pauses, Reports } from '../src/store/contract.ts';
 import type { Retention } from '../src/store/retention.ts';
+import { createJobRemoval } from './dead-letters.ts';
+import { createDuties, type Duties } from './duties.ts';
+import { createFindRoute } from './find-route.ts';
 import { createForeignEnds } from './foreign-ends.ts';
 import { createGuard } from './guard.ts';
-import { createDuty } from './lease.ts';
+import { createLineKeeper } from './line-keeper.ts';
 import { createOutboundProcessor } from './outbound.ts';
 import { createOutcomes } from './outcomes.ts';
 import { createParking } from './parking.ts';
+import { createPauseRenewal } from './pause-renewal.ts';
+import { createProber } from './probe.ts';
 import { createReaper, youngMs } from './reaper.ts';
 import { createRecorder } from './recorder.ts';
 import { createRemoval } from './retention.ts';
 import { createSend } from './send.ts';
 import { backoffOf, createSettle, settledBy } from './settle.ts';
 import { createSettlements } from './settlements.ts';
+import { createSweeper } from './sweeper.ts';
 import { createUplinkWriter } from './uplink-writer.ts';
 import { createWindow } from './window.ts';
 
@@ -43,10 +55,18 @@ export type WorkerDeps = {
   ledger: Ledger & Retention;
   devices: Devices;
   reports: Reports;
+  pauses: Pauses;
+  protocols: readonly Protocol[];
+  /** Devices a second whose parked commands are let go when all are woken. */
+  flushRate: number;
+  /** Redis lost its memory. */
+  onRedisReplaced(): void;
   metrics: Metrics;
   log: Log;
   /** Jobs in hand at once, per shard: most of them wait for their device's answer. */
   concurrency: number;
+  /** How many commands may wait in a line, and for a device. */
+  caps: Caps;
   now?: () => number;
 };
 
@@ -61,16 +81,8 @@ const settings = {
 
 /** Jobs of one shard that are on their way to their device at once. */
 const windowSize = 192;
-const reapLedgerOnlyEveryMs = 1_000;
-const reapEveryMs = 10 * 60_000;
-const reapFirstMs = 2_000;
 /** Longer than a read of a stream takes. */
 const closeWithinMs = 3_000;
-const removeEveryMs = 3_600_000;
-const removeFirstMs = 60_000;
-/** Once the gateways were heard. */
-const wakeFirstMs = 500;
-
 /**
  * BullMQ's main loop notices a raised concurrency only when a job ends, and here all of them may be waiting
  * for devices. `Worker.resume()` wakes it in the same way; nothing public does.
@@ -83,7 +95,7 @@ function takeMore(consumer: Worker): void {
 }
 
 export function createOutboundWorker(deps: WorkerDeps) {
-  const { workerId, keys, subscriber, outbound, ledger, metrics, log, concurrency } = deps;
+  const { workerId, keys, subscriber, outbound, ledger, metrics, log, concurrency, caps } = deps;
   const now = deps.now ?? Date.now;
   const redis = withBridgeScripts(deps.redis);
   const closing = new AbortController();
@@ -91,7 +103,17 @@ export function createOutboundWorker(deps: WorkerDeps) {
 
   const recorder = createRecorder({ ledger, redis, keys, log, closing: closing.signal });
   const { untilDone } = recorder;
-  const parking = createParking({ redis, keys, outbound, untilDone, log, now });
+  const routes = createRoutes({ redis, keys, log });
+  const parking = createParking({
+    redis,
+    routes,
+    keys,
+    outbound,
+    flushRate: deps.flushRate,
+    untilDone,
+    log,
+    now,
+  });
   const bridge = createWorkerBridge({
     workerId,
     redis,
@@ -100,7 +122,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
     log,
     now,
     onWake: parking.wakeDevice,
-    onBack: () => wakeAll.now(),
+    onBack: () => duties.redisBack(),
     onOrphan: ({ id, outcome }: { id: string; outcome: Outcome }) => {
       // The gateway keeps it until it is called settled, then puts it into the stream.
       log.debug({ commandId: id, outcome: outcome.kind }, 'an end nobody waits for');
@@ -112,7 +134,10 @@ export function createOutboundWorker(deps: WorkerDeps) {
     memoryKey: keys.memory(),
     now,
     // Again later: what was accepted just before was too young for the first look.
-    onReplaced: () => reapAll.now(youngMs + 1_000),
+    onReplaced: () => {
+      duties.redisReplaced(youngMs + 1_000);
+      deps.onRedisReplaced();
+    },
   });
   const guard = createGuard({
     ledger,
@@ -132,14 +157,21 @@ export function createOutboundWorker(deps: WorkerDeps) {
       if (more) takeMore(consumer);
     },
   });
-  const send = createSend({ bridge, recorder, metrics, window, now });
-  const settle = createSettle({ bridge, recorder, parking, metrics, now });
-  const process = createOutboundProcessor({ guard, send, settle, window, log });
+  const { withdrawals } = bridge;
+  const supersede = createSupersede({ routes, withdrawals, outbound, log });
+  const findRoute = createFindRoute({ routes, supersede, recorder, caps, now });
+  const { reports } = deps;
+  const prober = createProber({ routes, bridge, recorder, ledger, reports, log, now });
+  const send = createSend({ bridge, findRoute, prober, recorder, metrics, window, now });
+  const settle = createSettle({ bridge, routes, recorder, parking, metrics, now });
+  const { shardOf } = keys;
+  const process = createOutboundProcessor({ shardOf, guard, send, settle, window, log });
 
   const outcomes = createOutcomes({
     redis,
     keys,
     bridge,
+    routes,
     ledger,
     outbound,
     recorder,
@@ -164,57 +196,57 @@ export function createOutboundWorker(deps: WorkerDeps) {
     }),
   );
 
-  const reaper = createReaper({ redis, keys, ledger, outbound, recorder, log, now });
-  const duty = { holder: workerId, scripts: redis, log };
-  const reapAll = createDuty({
-    ...duty,
-    name: 'reaper',
-    lease: keys.lease('reaper'),
-    everyMs: reapEveryMs,
-    firstMs: reapFirstMs,
-    work: () => reaper.reap({ ledgerOnly: false }),
+  const reaper = createReaper({
+    redis,
+    keys,
+    routes,
+    ledger,
+    outbound,
+    recorder,
+    caps,
+    log,
+    now,
   });
-  const wakeAll = createDuty({
-    ...duty,
-    name: 'parked commands',
-    lease: keys.lease('parked'),
-    everyMs: reapEveryMs,
-    firstMs: wakeFirstMs,
-    work: parking.wakeAll,
+  const { protocols, pauses } = deps;
+  const takeBack = createTakeBack({
+    outbound,
+    routes,
+    ledger,
+    protocols,
+    notify: recorder.notifyWaiter,
+    now,
   });
-  const reapLedgerOnly = createDuty({
-    ...duty,
-    name: 'ledger-only reaper',
-    lease: keys.lease('ledger-only'),
-    everyMs: reapLedgerOnlyEveryMs,
-    work: () => reaper.reap({ ledgerOnly: true }),
+  const sweeper = createSweeper({ redis, keys, ledger, routes, takeBack, metrics, log, now });
+  const onResumed = (deviceId: string) => parking.wakeDevice(deviceId, wholeLane);
+  const duties: Duties = createDuties({
+    workerId,
+    keys,
+    scripts: redis,
+    log,
+    reaper,
+    wakeAll: parking.wakeAll,
+    sweep: sweeper,
+    keepLines: createLineKeeper({ redis, keys, ledger, outbound, routes, log, now }),
+    renewPauses: createPauseRenewal({ pauses, routes, onResumed, log }),
+    removeRows: createRemoval({ retention: ledger, log, now }),
+    removeJobs: createJobRemoval({ outbound, log, now }),
   });
-
-  const removeOld = createRemoval({ retention: ledger, log, now });
-  const removal = createDuty({
-    ...duty,
-    name: 'retention',
-    lease: keys.lease('retention'),
-    everyMs: removeEveryMs,
-    firstMs: removeFirstMs,
-    work: async () => {
-      if (await removeOld()) removal.now();
-    },
-  });
-
-  const duties = [reapAll, wakeAll, reapLedgerOnly, removal];
-  const foreignEnds = createForeignEnds({ bridge, recorder, log, now });
+  const foreignEnds = createForeignEnds({ routes, outbound, recorder, log, now });
 
   function consume(shard: number): Worker<OutboundJob> {
-    const worker = new Worker<OutboundJob>(keys.queueName(shard), process, {
-      ...settings,
-      connection: deps.blocking(`outbound:${shard}`),
-      prefix: keys.queuePrefix(shard),
-      concurrency: Math.min(windowSize, concurrency),
-      removeOnComplete: keepCompleted,
-      removeOnFail: keepFailed,
-      settings: { backoffStrategy: (_made, _type, error) => backoffOf(error) },
-    });
+    const worker = new Worker<OutboundJob>(
+      keys.queueName(shard),
+      (job, token) => process(shard, job, token),
+      {
+        ...settings,
+        connection: deps.blocking(`outbound:${shard}`),
+        prefix: keys.queuePrefix(shard),
+        concurrency: Math.min(windowSize, concurrency),
+        removeOnComplete: keepCompleted,
+        removeOnFail: keepFailed,
+        settings: { backoffStrategy: (_made, _type, error) => backoffOf(error) },
+      },
+    );
     worker.on('error', (error) => log.warn({ shard, error: messageOf(error) }, 'queue error'));
     worker.on('failed', (job, error) => {
       if (!job || settledBy(error)) return;
@@ -225,18 +257,19 @@ export function createOutboundWorker(deps: WorkerDeps) {
 
   return {
     bridge,
+    routes,
     async start(): Promise<void> {
       watch.start();
       window.start();
       await bridge.start();
       await Promise.all(readers.map((reader) => reader.start()));
-      for (const each of duties) each.start();
+      duties.start();
       for (let shard = 0; shard < keys.shards; shard += 1) consumers.push(consume(shard));
       await Promise.all(consumers.map((worker) => worker.waitUntilReady()));
     },
     /** Takes no more jobs and waits for those in hand; after `ms` they are left to another worker. */
     async stop(ms: number): Promise<void> {
-      await Promise.all(duties.map((each) => each.close()));
+      await duties.close();
       const timer = setTimeout(() => closing.abort(), ms);
       await Promise.race([
         Promise.all(consumers.map((worker) => worker.close())),
@@ -247,6 +280,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
       // While Redis is away these would wait for it; what they hold is safe in its streams.
       await atMost(Promise.all(readers.map((reader) => reader.close())), closeWithinMs);
       outcomes.close();
+      parking.close();
       await ledger.flush().catch(() => undefined);
       await atMost(bridge.stop(), 1_000);
       watch.stop();

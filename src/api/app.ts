@@ -11,41 +11,44 @@ import {
   fastify,
   LogController,
 } from 'fastify';
-import type { Accept } from '../../queues/accept.ts';
 import type { Outbound } from '../../queues/contract.ts';
-import type { Keys } from '../bridge/keys.ts';
+import type { ScheduleQueue } from '../../queues/schedules.ts';
 import { DownlinkError } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { Protocol } from '../protocols/protocol.ts';
-import type { Devices, Ledger } from '../store/contract.ts';
-import type { DeviceLookup } from '../store/device-lookup.ts';
+import type { Devices, Ledger, Pauses, Schedules } from '../store/contract.ts';
 import { type ApiKey, guardRoutes } from './auth.ts';
-import { createCancel } from './cancel.ts';
+import { batchRoutes } from './batch.ts';
 import { commandRoutes } from './commands.ts';
+import { deadRoutes } from './dead.ts';
 import { deviceRoutes, type PresenceReading } from './devices.ts';
 import { describeRoutes, serveDocs } from './docs.ts';
+import { explainRoutes } from './explain.ts';
 import { createFailures, type Failures } from './failures.ts';
 import { createReadiness, healthRoutes, type Readiness } from './health.ts';
-import { createLookup } from './lookup.ts';
+import { pauseRoutes } from './pauses.ts';
 import { sendProblem } from './problem.ts';
 import { protocolRoutes } from './protocols.ts';
+import { retryRoutes } from './retry.ts';
+import { scheduleRoutes } from './schedules.ts';
 import { statsRoutes } from './stats.ts';
+import type { UseCases } from './use-cases.ts';
 import { compileValidator } from './validation.ts';
 import type { Waits } from './waits.ts';
 
 export type ApiDeps = {
   /** This process, as workers address it. */
   apiId: string;
-  accept: Accept;
-  ledger: Pick<Ledger, 'find' | 'write' | 'list' | 'markLedgerOnly'>;
-  devices: Pick<Devices, 'find' | 'list' | 'register'>;
-  /** What accept asks; it is told of registrations at once. */
-  deviceLookup: Pick<DeviceLookup, 'put'>;
+  useCases: UseCases;
+  ledger: Pick<Ledger, 'find' | 'list'>;
+  devices: Pick<Devices, 'list' | 'register'>;
   presence: PresenceReading;
-  outbound: Pick<Outbound, 'find' | 'take' | 'enqueue' | 'counts'>;
+  pauses: Pick<Pauses, 'list'>;
+  schedules: Schedules;
+  scheduleQueue: Pick<ScheduleQueue, 'arm' | 'disarm'>;
+  outbound: Pick<Outbound, 'counts' | 'pause' | 'resume' | 'isPaused'>;
   protocols: readonly Protocol[];
-  keys: Keys;
   waits: Waits;
   metrics: Pick<Metrics, 'registry' | 'httpRequestDuration'>;
   log: Log;
@@ -70,7 +73,7 @@ const API_KEYS_COUNTED = 10_000;
 const requestIdPattern = /^[\w.:-]{1,64}$/;
 
 export function createApi(deps: ApiDeps): FastifyInstance {
-  const { log, ledger, outbound, keys, board, metrics } = deps;
+  const { log, ledger, outbound, board, metrics, useCases } = deps;
   const failures = deps.failures ?? createFailures();
   const isReady = deps.isReady ?? createReadiness({ ledger, outbound });
 
@@ -142,10 +145,15 @@ export function createApi(deps: ApiDeps): FastifyInstance {
           `this API key sent more than ${max} requests within a second: go on in ${after}`,
         ),
     });
-    const lookup = createLookup({ ledger, outbound, keys });
-    const cancel = createCancel({ lookup, ledger, outbound, now: deps.now ?? Date.now });
-    commandRoutes(v1, { ...deps, lookup, cancel });
-    deviceRoutes(v1, deps);
+    const parts = { ...deps, ...useCases };
+    commandRoutes(v1, parts);
+    batchRoutes(v1, { acceptMany: useCases.accept.many });
+    retryRoutes(v1, parts);
+    explainRoutes(v1, parts);
+    deadRoutes(v1, parts);
+    deviceRoutes(v1, parts);
+    pauseRoutes(v1, parts);
+    scheduleRoutes(v1, parts);
     protocolRoutes(v1, deps);
     statsRoutes(v1, deps);
   }

@@ -1,103 +1,176 @@
-/** Takes a command back, as long as it was surely never written. */
+/** Takes a command back in whatever status it is, as long as it was surely never written. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Outbound, Taken } from '../../queues/contract.ts';
-import { type Attempt, assertTransition, type CommandRecord, isFinal } from '../command.ts';
+import { bounded } from '../../queues/bounded.ts';
+import type { Outbound } from '../../queues/contract.ts';
+import { mayBeWritten, type TakeBack, wasWritten } from '../../queues/take-back.ts';
+import type { Mark, Revocation, Routes } from '../bridge/routes-contract.ts';
+import type { Withdrawals } from '../bridge/withdrawals.ts';
+import { type CommandRecord, isFinal } from '../command.ts';
 import { DownlinkError } from '../errors.ts';
-import { refusedReasons, unwrittenReasons } from '../outcome.ts';
 import type { Ledger } from '../store/contract.ts';
-import { asAccepted, type Lookup } from './lookup.ts';
+import type { Lookup } from './lookup.ts';
 
-export type Cancel = (id: string, apiKey: string) => Promise<CommandRecord>;
+/** `requested`: nobody could say yet whether it was written; it gets no further attempt. */
+export type Cancelled = { kind: 'cancelled' | 'requested'; record: CommandRecord };
+
+export type Cancel = (id: string, apiKey: string) => Promise<Cancelled>;
 
 export type CancelDeps = {
   lookup: Lookup;
-  ledger: Pick<Ledger, 'find' | 'write' | 'markLedgerOnly'>;
-  outbound: Pick<Outbound, 'find' | 'take' | 'enqueue'>;
-  now(): number;
+  ledger: Pick<Ledger, 'find'>;
+  outbound: Pick<Outbound, 'hasten' | 'inspect'>;
+  routes: Pick<Routes, 'revoke' | 'unrevoke' | 'mark'>;
+  withdrawals: Pick<Withdrawals, 'withdraw'>;
+  takeBack: TakeBack;
+  /** Ends that stand in for the ledger's rows are still on their way into them. */
+  endsTravel(): Promise<boolean>;
+  /** How long a worker may take to end a command that was taken from its hands. */
+  patienceMs?: number;
+  storeTimeoutMs?: number;
 };
 
-/** A worker that finds the device absent lets go of the command again within so long. */
-const passingMs = 500;
 const lookEveryMs = 25;
+/** A trail that is still being written says within so long what became of its last attempt. */
+const trailLagMs = 250;
 
-export function createCancel({ lookup, ledger, outbound, now }: CancelDeps): Cancel {
+export function createCancel(deps: CancelDeps): Cancel {
+  const { lookup, ledger, outbound, routes, withdrawals, takeBack, endsTravel } = deps;
+  const { patienceMs = 2_000, storeTimeoutMs = 2_000 } = deps;
+
   return async function cancel(id, apiKey) {
     const { record: seen } = await lookup.find(id);
-    refuseIfOver(seen);
     // Without the ledger the end could not be stored, and the command would come back from the dead.
-    await ledger.find(id);
-    const held = await outbound.find(seen.deviceId, id);
-    const taken = await take(seen).catch(leaveToReaper(id));
-    if (taken === 'active') throw alreadySent(id);
-    const row = await ledger.find(id);
-    const current = row ?? (held ? asAccepted(held.command) : seen);
-    // What the queue has let go of is over, or was never there: then the ledger alone knows.
-    if (taken === 'missing') refuseIfOver(current);
-    if (isFinal(current.status)) throw alreadyFinal(current);
-    return settle(current, Math.max(held?.nextVersion ?? 1, current.version + 1), apiKey);
+    const row = (await ledger.find(id)) ?? seen;
+    await refuseIfOver(row);
+    const { deviceId } = row;
+    // Once this is set no route lets it go: from here on only what is out already can be written.
+    const revoked = await askQueue(routes.revoke(deviceId, id, { kind: 'cancelled', by: apiKey }));
+    if (revoked.kind === 'written') throw alreadySent(id);
+    const { mark, revocation } = revoked;
+    if (mark?.gatewayId) return callBack(row, mark.gatewayId, mark);
+    try {
+      return await take(row, revocation);
+    } catch (error) {
+      // A store went away: as if nothing had been asked, unless it has ended meanwhile.
+      await bounded(routes.unrevoke(deviceId, id), storeTimeoutMs, late).catch(() => undefined);
+      throw error;
+    }
   };
 
-  /** A call that failed may have removed the job all the same: the reaper puts back what is gone. */
-  function leaveToReaper(id: string) {
-    return async (error: unknown): Promise<never> => {
-      await ledger.markLedgerOnly(id).catch(() => undefined);
-      throw error;
-    };
+  /** Its frame is with a gateway, which alone can tell whether it is out. */
+  async function callBack(row: CommandRecord, gatewayId: string, mark: Mark): Promise<Cancelled> {
+    const { id, deviceId } = row;
+    const target = { gatewayId, deviceId, id, attempt: mark.attempt };
+    const withdrawal = await withdrawals.withdraw(target);
+    switch (withdrawal) {
+      case 'withdrawn':
+        // Whoever delivered it hears so too, and ends it.
+        return answer(await untilFinal(row));
+      case 'silent':
+        return answer((await ledger.find(id).catch(() => null)) ?? row);
+      case 'written':
+      case 'ended':
+        return restore(row);
+    }
   }
 
-  /** In a worker's hands it is on its way, or about to be parked: the row soon tells which. */
-  async function take({ id, deviceId }: CommandRecord): Promise<Taken> {
+  /** It came too late, and what was written keeps its further attempts. */
+  async function restore(row: CommandRecord): Promise<Cancelled> {
+    const { id, deviceId } = row;
+    try {
+      await bounded(routes.unrevoke(deviceId, id), storeTimeoutMs, late);
+    } catch {
+      return { kind: 'requested', record: row };
+    }
+    const current = await ledger.find(id).catch(() => null);
+    throw current && isFinal(current.status) ? alreadyFinal(current) : alreadySent(id);
+  }
+
+  /** No frame of it is out: it waits in the queue, or a worker has it and is about to meet the revocation. */
+  async function take(row: CommandRecord, revocation: Revocation): Promise<Cancelled> {
+    const { id, deviceId } = row;
+    let missingToo = false;
     for (let waitedMs = 0; ; waitedMs += lookEveryMs) {
-      const taken = await outbound.take(deviceId, id);
-      if (taken !== 'active' || waitedMs >= passingMs) return taken;
-      const row = await ledger.find(id);
-      if (row) refuseIfOver(row);
+      const taken = await takeBack(row, (written) => endOf(revocation, written), { missingToo });
+      if (taken.kind === 'ended' || taken.kind === 'over') return answer(taken.record);
+      if (waitedMs >= patienceMs) break;
+      await delay(lookEveryMs);
+      const current = await ledger.find(id);
+      if (current && isFinal(current.status)) return answer(current);
+      missingToo = taken.kind === 'missing' && (await isLost(row));
+    }
+    outbound.hasten(deviceId, id).catch(() => undefined);
+    return { kind: 'requested', record: row };
+  }
+
+  /** Whether nothing but the ledger knows of it any more: no job, not even a finished one, and no end under way. */
+  async function isLost({ id, deviceId }: CommandRecord): Promise<boolean> {
+    const job = await outbound.inspect(deviceId, id);
+    return job === null && !(await askQueue(endsTravel()));
+  }
+
+  /** The row once it has ended, or as it stands when it does not in time. */
+  async function untilFinal(row: CommandRecord): Promise<CommandRecord> {
+    for (let waitedMs = 0; ; waitedMs += lookEveryMs) {
+      const current = (await ledger.find(row.id).catch(() => null)) ?? row;
+      if (isFinal(current.status) || waitedMs >= patienceMs) return current;
       await delay(lookEveryMs);
     }
   }
 
-  async function settle(record: CommandRecord, version: number, apiKey: string) {
-    // Another attempt may have begun since we looked.
-    const status = mayBeWritten(record) ? 'unknown' : 'cancelled';
-    assertTransition(record.status, status);
-    const ended: CommandRecord = {
-      ...record,
-      status,
-      version,
-      reason:
-        status === 'cancelled'
-          ? `cancelled by ${apiKey} before it was written`
-          : `cancelled by ${apiKey}; it may have been written before`,
-      settledAt: now(),
-    };
-    const written = await ledger.write(ended).catch(async (error: unknown) => {
-      // It must not vanish from the queue without an end in the ledger.
-      const base = { attempt: lastAttempt(record), version };
-      await outbound.enqueue(record, base).catch(leaveToReaper(record.id));
-      throw error;
-    });
-    if (written.applied) return ended;
-    throw alreadyFinal((await ledger.find(record.id)) ?? ended);
+  /** The trail of an attempt that came back unwritten may be a moment behind. */
+  async function refuseIfOver(row: CommandRecord): Promise<void> {
+    let current = row;
+    for (let waitedMs = 0; ; waitedMs += lookEveryMs) {
+      if (isFinal(current.status)) throw alreadyFinal(current);
+      if (!mayBeWritten(current)) return;
+      const { id, deviceId } = current;
+      if (!isOpen(current) || waitedMs >= trailLagMs) throw alreadySent(id);
+      // An attempt of which nobody knows yet: while it is out, its gateway can be asked.
+      if ((await askQueue(routes.mark(deviceId, id)))?.gatewayId) return;
+      await delay(lookEveryMs);
+      current = (await ledger.find(id)) ?? current;
+    }
+  }
+
+  async function askQueue<T>(asking: Promise<T>): Promise<T> {
+    try {
+      return await bounded(asking, storeTimeoutMs, late);
+    } catch (cause) {
+      throw new DownlinkError(
+        'QUEUE_UNAVAILABLE',
+        'the queue store is away, and only it can tell whether the command was written: try again',
+        { cause },
+      );
+    }
+  }
+
+  function late(): Error {
+    return new Error(`no answer within ${storeTimeoutMs} ms`);
   }
 }
 
-function refuseIfOver(record: CommandRecord): void {
-  if (isFinal(record.status)) throw alreadyFinal(record);
-  if (mayBeWritten(record)) throw alreadySent(record.id);
+/** One that was replaced before it was cancelled ends as that. */
+function endOf({ kind, by }: Revocation, written: boolean) {
+  const done = kind === 'cancelled' ? `cancelled by ${by}` : `replaced by command ${by}`;
+  const code = kind.toUpperCase();
+  return written
+    ? { status: 'unknown' as const, reason: `${done}; it may have been written before`, code }
+    : { status: kind, reason: `${done} before it was written`, code };
 }
 
-/** Outcomes, as the trail names them, of attempts whose bytes surely stayed here. */
-const neverWritten: ReadonlySet<string> = new Set([...unwrittenReasons, ...refusedReasons]);
-
-/** A published delivery without a clear "never written" counts as written. */
-function mayBeWritten(record: CommandRecord): boolean {
-  const written = ({ writtenAt, outcome }: Attempt) =>
-    writtenAt !== null || outcome === null || !neverWritten.has(outcome);
-  return record.status === 'sent' || Object.values(record.trail).some(written);
+/** An answer by the row: an end of another kind was there first. */
+function answer(record: CommandRecord): Cancelled {
+  if (!isFinal(record.status)) return { kind: 'requested', record };
+  if (record.status === 'cancelled' || record.code === 'CANCELLED')
+    return { kind: 'cancelled', record };
+  throw alreadyFinal(record);
 }
 
-function lastAttempt(record: CommandRecord): number {
-  return Math.max(0, ...Object.values(record.trail).map(({ attempt }) => attempt));
+/** All that speaks for a write is an attempt of which nothing is known yet. */
+function isOpen({ status, trail }: CommandRecord): boolean {
+  const known = Object.values(trail).filter(({ writtenAt, outcome }) => writtenAt ?? outcome);
+  return status !== 'sent' && !known.some(wasWritten);
 }
 
 function alreadySent(id: string): DownlinkError {

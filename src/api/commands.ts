@@ -1,18 +1,20 @@
 /** /v1/commands: accept, show, list, cancel. */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Static } from 'typebox';
-import type { Accept, Durability } from '../../queues/accept.ts';
 import { AcceptBody, instantOf } from '../../queues/accept-body.ts';
 import { readDeviceId } from '../../queues/accept-check.ts';
+import type { Accept, Durability } from '../../queues/accept-contract.ts';
 import type { Fault } from '../../queues/faults.ts';
 import { type CommandRecord, isFinal, type Status, statuses } from '../command.ts';
 import { DownlinkError } from '../errors.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { CommandFilter, Ledger } from '../store/contract.ts';
 import type { Cancel } from './cancel.ts';
+import { idempotencyHeader, idempotencyKeyOf } from './idempotency.ts';
 import type { Lookup } from './lookup.ts';
 import { commandJson } from './representation.ts';
 import {
+  CancelRequested,
   CommandAccepted,
   CommandPage,
   CommandQuery,
@@ -135,43 +137,32 @@ export function commandRoutes(app: FastifyInstance, deps: CommandRoutes): void {
       schema: {
         operationId: 'cancelCommand',
         summary: 'Cancel a command that was not written yet',
+        description:
+          'Works in every status before the write: scheduled, queued, parked, between two attempts, or in the line of its gateway. What may have been written is refused with ALREADY_SENT. 202 with `cancelRequested` means that its gateway did not say in time whether it was written: it gets no further attempt and ends as cancelled, or as unknown with the code CANCELLED.',
         tags: ['commands'],
         params: IdParams,
         response: {
           200: { ...CommandShown, description: 'Cancelled' },
+          202: CancelRequested,
           ...commonProblems,
           ...problems.notFound,
           ...problems.conflict,
         },
       },
     },
-    async (request) => commandJson(await cancel(request.params.id, request.apiKey)),
+    async (request, reply) => {
+      const { kind, record } = await cancel(request.params.id, request.apiKey);
+      if (kind === 'cancelled') return commandJson(record);
+      reply.code(202);
+      return { ...commandJson(record), cancelRequested: true };
+    },
   );
 }
-
-const idempotencyHeader = {
-  type: 'object',
-  properties: {
-    'idempotency-key': {
-      type: 'string',
-      maxLength: 128,
-      description: 'Any text of yours; it names this command for 24 hours.',
-    },
-  },
-};
 
 /** 200 with an end, 202 with anything that is still to come. */
 function answer(reply: FastifyReply, record: CommandRecord, durability: Durability) {
   reply.code(isFinal(record.status) ? 200 : 202);
   return { ...commandJson(record), durability };
-}
-
-function idempotencyKeyOf(request: FastifyRequest): string | null {
-  const key = request.headers['idempotency-key'];
-  if (Array.isArray(key)) {
-    throw new DownlinkError('BAD_REQUEST', 'Idempotency-Key was given several times: give one');
-  }
-  return key ?? null;
 }
 
 /** Aborts when the caller hangs up. */

@@ -4,9 +4,9 @@ import type { Static } from 'typebox';
 import { readDeviceId } from '../../queues/accept-check.ts';
 import { DownlinkError } from '../errors.ts';
 import type { Protocol } from '../protocols/protocol.ts';
-import type { Device, Devices } from '../store/contract.ts';
+import type { Device, Devices, Pause, Pauses } from '../store/contract.ts';
 import type { DeviceLookup } from '../store/device-lookup.ts';
-import { type DeviceJson, deviceJson } from './representation.ts';
+import { type DeviceJson, deviceJson, isoOf } from './representation.ts';
 import {
   commonProblems,
   DeviceBody,
@@ -24,11 +24,22 @@ export type PresenceReading = {
   ): Promise<Map<string, { gatewayId: string; protocol: string }>>;
 };
 
-export type DeviceRoutes = {
-  devices: Pick<Devices, 'find' | 'list' | 'register'>;
+export type ShowDeviceDeps = {
+  devices: Pick<Devices, 'find'>;
   deviceLookup: Pick<DeviceLookup, 'put'>;
   presence: PresenceReading;
+  pauses: Pick<Pauses, 'find'>;
+};
+
+/** Rejects with DEVICE_UNKNOWN, or with 503 when only a store that is away could tell. */
+export type ShowDevice = (deviceId: string) => Promise<DeviceJson & { paused?: PausedJson | null }>;
+type PausedJson = { since: string; by: string; reason: string | null };
+
+export type DeviceRoutes = {
+  devices: Pick<Devices, 'list' | 'register'>;
+  presence: PresenceReading;
   protocols: readonly Protocol[];
+  showDevice: ShowDevice;
 };
 
 const DEFAULT_LIMIT = 50;
@@ -36,7 +47,7 @@ const DEFAULT_LIMIT = 50;
 const MAX_ROUNDS = 10;
 
 export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
-  const { devices, deviceLookup, presence, protocols } = deps;
+  const { devices, presence, protocols, showDevice } = deps;
 
   app.get<{ Querystring: Static<typeof DeviceQuery> }>(
     '/devices',
@@ -107,28 +118,6 @@ export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
     });
   }
 
-  async function showDevice(deviceId: string): Promise<DeviceJson> {
-    const [row, session] = await Promise.allSettled([
-      devices.find(deviceId),
-      presence.find(deviceId),
-    ]);
-    const present = session.status === 'fulfilled' ? session.value : 'unknown';
-    const device = row.status === 'fulfilled' ? row.value : null;
-    if (device) {
-      deviceLookup.put(device);
-      return deviceJson(device, present);
-    }
-    // Connected, though the ledger has not seen it yet or is away.
-    if (present !== null && present !== 'unknown') {
-      return deviceJson(unseen(deviceId, present.protocol), present);
-    }
-    if (row.status === 'rejected') throw row.reason;
-    throw new DownlinkError(
-      'DEVICE_UNKNOWN',
-      `device ${deviceId} is unknown: register it with PUT /v1/devices/${deviceId}, or let it connect once`,
-    );
-  }
-
   async function listDevices(query: Static<typeof DeviceQuery>) {
     const { online, protocol, limit = DEFAULT_LIMIT } = query;
     const items: DeviceJson[] = [];
@@ -161,6 +150,42 @@ export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
     );
     return online === undefined ? shown : shown.filter((device) => device.online === online);
   }
+}
+
+/** A device as the ledger, its presence and its pause show it. */
+export function createShowDevice({
+  devices,
+  deviceLookup,
+  presence,
+  pauses,
+}: ShowDeviceDeps): ShowDevice {
+  return async function showDevice(deviceId) {
+    const [row, session, pause] = await Promise.allSettled([
+      devices.find(deviceId),
+      presence.find(deviceId),
+      pauses.find(deviceId),
+    ]);
+    const present = session.status === 'fulfilled' ? session.value : 'unknown';
+    const device = row.status === 'fulfilled' ? row.value : null;
+    const paused = pause.status === 'fulfilled' && { paused: pausedJson(pause.value) };
+    if (device) {
+      deviceLookup.put(device);
+      return { ...deviceJson(device, present), ...paused };
+    }
+    // Connected, though the ledger has not seen it yet or is away.
+    if (present !== null && present !== 'unknown') {
+      return { ...deviceJson(unseen(deviceId, present.protocol), present), ...paused };
+    }
+    if (row.status === 'rejected') throw row.reason;
+    throw new DownlinkError(
+      'DEVICE_UNKNOWN',
+      `device ${deviceId} is unknown: register it with PUT /v1/devices/${deviceId}, or let it connect once`,
+    );
+  };
+}
+
+function pausedJson(pause: Pause | null): PausedJson | null {
+  return pause && { since: isoOf(pause.pausedAt), by: pause.by, reason: pause.reason };
 }
 
 function unseen(deviceId: string, protocol: string): Device {

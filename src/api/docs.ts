@@ -26,6 +26,7 @@ export function describeRoutes(app: FastifyInstance): void {
       security: [{ apiKey: [] }],
       tags: [
         { name: 'commands', description: 'What devices are asked to do' },
+        { name: 'dead letters', description: 'What ended without success, and what becomes of it' },
         { name: 'devices', description: 'Who they are and where they are connected' },
         { name: 'protocols', description: 'What can be asked' },
         { name: 'operation', description: 'How the system is' },

@@ -3,10 +3,16 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import { v7 as uuidV7 } from 'uuid';
 import { createBoard } from '../../dashboard/board.ts';
-import { createAccept } from '../../queues/accept.ts';
+import { createBoardRetry } from '../../dashboard/retry.ts';
 import { createOutbound } from '../../queues/outbound.ts';
+import { createScheduleQueue } from '../../queues/schedules.ts';
 import { createKeys } from '../bridge/keys.ts';
-import { createPresence } from '../bridge/presence.ts';
+import { createOutbox } from '../bridge/outbox.ts';
+import { createPresence, liveGateways } from '../bridge/presence.ts';
+import { createRoutes } from '../bridge/routes.ts';
+import { createWithdrawalListener } from '../bridge/withdrawal-listener.ts';
+import { createWithdrawals } from '../bridge/withdrawals.ts';
+import { liveWorkers } from '../bridge/workers.ts';
 import { ALL_INTERFACES, formatAddr, parseAddr } from '../config/addr.ts';
 import { type Config, required } from '../config/config.ts';
 import { connectPostgres } from '../connections/postgres.ts';
@@ -21,8 +27,11 @@ import { createDatabase } from '../store/database.ts';
 import { createDeviceLookup } from '../store/device-lookup.ts';
 import { createDevices } from '../store/devices.ts';
 import { createLedger } from '../store/ledger.ts';
+import { createPauses } from '../store/pauses.ts';
+import { createSchedules } from '../store/schedules.ts';
 import { createApi } from './app.ts';
 import { createFailures } from './failures.ts';
+import { createUseCases } from './use-cases.ts';
 import { createWaits } from './waits.ts';
 
 /** Requests under way, then the stores. */
@@ -83,17 +92,41 @@ export async function openApi({
   lifecycle.onClose('queues', () => outbound.close());
   metrics.observeQueue(() => outbound.counts());
 
-  const accept = createAccept({
+  const outbox = createOutbox({ redis, from: apiId });
+  const subscriber = connect('subscriber');
+  const answers = createWithdrawals({ from: apiId, outbox, keys });
+  const pauses = createPauses({ database });
+  const scheduleQueue = createScheduleQueue({
+    redis,
+    keys,
+    onError: (error) => log.debug({ error: messageOf(error) }, 'schedules away'),
+  });
+  lifecycle.onClose('schedule queue', () => scheduleQueue.close());
+  const useCases = createUseCases({
     ledger,
     outbound,
-    devices: deviceLookup,
+    routes: createRoutes({ redis, keys, log }),
+    withdrawals: answers,
+    outbox,
+    devices,
+    deviceLookup,
     presence,
+    pauses,
     protocols,
+    keys,
+    caps: config.outbound,
     log,
     newId: () => uuidV7(),
+    notify: ({ id, waiter }) => {
+      if (waiter === null) return;
+      redis.publish(keys.apiChannel(waiter), JSON.stringify({ id })).catch(() => undefined);
+    },
+    endsTravel: async () => (await redis.xlen(keys.settlements())) > 0,
+    liveGateways: () => liveGateways(redis, keys),
+    liveWorkers: () => liveWorkers(redis, keys),
   });
   const waits = createWaits({
-    redis: connect('subscriber'),
+    redis: subscriber,
     channel: keys.apiChannel(apiId),
     ledger,
     log,
@@ -101,14 +134,15 @@ export async function openApi({
   const failures = createFailures();
   const app = createApi({
     apiId,
-    accept,
+    useCases,
     ledger,
     devices,
-    deviceLookup,
     presence,
+    pauses,
+    schedules: createSchedules({ database }),
+    scheduleQueue,
     outbound,
     protocols,
-    keys,
     waits,
     metrics,
     log,
@@ -119,6 +153,7 @@ export async function openApi({
     })),
     board: createBoard({
       queues: outbound.queues,
+      retry: createBoardRetry({ ledger, replay: useCases.replay }),
       users: config.board.users.map(({ password, ...user }) => ({
         ...user,
         passwordSha256: sha256(password),
@@ -128,7 +163,14 @@ export async function openApi({
     }),
   });
   lifecycle.onClose('http', () => app.close());
-  await waits.start();
+  const listener = createWithdrawalListener({
+    redis: subscriber,
+    channel: keys.workerChannel(apiId),
+    withdrawals: answers,
+    log,
+  });
+  await Promise.all([waits.start(), listener.start()]);
+  lifecycle.onClose('withdrawals', () => listener.close());
   // Before the server, which would otherwise wait for those who wait.
   lifecycle.onClose('waits', () => waits.close());
   const { host = ALL_INTERFACES, port } = parseAddr(config.http.addr);

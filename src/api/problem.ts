@@ -26,16 +26,22 @@ export const statusOfCode = {
   NOT_FOUND: 404,
   COMMAND_NOT_FOUND: 404,
   DEVICE_UNKNOWN: 404,
+  SCHEDULE_NOT_FOUND: 404,
   IDEMPOTENCY_CONFLICT: 409,
   CONFLICT: 409,
   ALREADY_SENT: 409,
   ALREADY_FINAL: 409,
+  NOT_FINAL: 409,
+  ALREADY_SUCCEEDED: 409,
+  AMBIGUOUS: 409,
+  EXPIRED: 409,
   BODY_TOO_LARGE: 413,
   UNSUPPORTED_MEDIA_TYPE: 415,
   COMMAND_UNKNOWN: 422,
   INVALID_PARAMS: 422,
   INVALID_PAYLOAD: 422,
   TOO_MANY_REQUESTS: 429,
+  TOO_MANY_WAITING: 429,
   CONFIG_INVALID: 500,
   DISCOVERY_FAILED: 500,
   ILLEGAL_TRANSITION: 500,
@@ -72,7 +78,9 @@ export function sendProblem(
   if (problem.status >= 500) {
     request.log.error({ error, requestId: request.id, code: problem.code }, 'request failed');
   }
-  if (problem.status === 503) reply.header('retry-after', RETRY_AFTER_S);
+  const { retryAfterS } = known.details;
+  if (typeof retryAfterS === 'number') reply.header('retry-after', retryAfterS);
+  else if (problem.status === 503) reply.header('retry-after', RETRY_AFTER_S);
   return reply
     .code(problem.status)
     .header('content-type', 'application/problem+json; charset=utf-8')

@@ -34,6 +34,7 @@ export function commandJson(record: CommandRecord) {
     onAmbiguous: record.onAmbiguous,
     labels: record.labels,
     apiKey: record.apiKey,
+    replayOf: record.replayOf,
     attempts: Object.values(record.trail)
       .sort((a, b) => a.attempt - b.attempt)
       .map(attemptJson),

@@ -1,7 +1,9 @@
 /** The shapes of the API, as its documentation shows them. */
 import { type TSchema, Type } from 'typebox';
+import { maxDeadPerCall } from '../../queues/dead-letters.ts';
 import { ambiguityPolicies, statuses } from '../command.ts';
 import { errorCodes } from '../errors.ts';
+import { becauses } from './explanation.ts';
 
 const exampleId = '01929d2c-7a3e-7c55-b1c4-6a1f0f2d9e10';
 const Time = Type.String({ description: 'ISO 8601', examples: ['2026-01-31T08:00:00.000Z'] });
@@ -76,6 +78,7 @@ const commandMembers = {
   onAmbiguous: Type.Enum(ambiguityPolicies),
   labels: Type.Record(Type.String(), Type.String()),
   apiKey: Type.String({ description: 'Name of the API key that asked.' }),
+  replayOf: orNull(Type.String()),
   attempts: Type.Array(AttemptShown),
 };
 
@@ -158,6 +161,14 @@ export const DeviceShown = Type.Object(
     lastSeenAt: orNull(Time),
     firstSeenAt: orNull(Time),
     facts: Type.Object({}, { additionalProperties: true }),
+    paused: Type.Optional(
+      orNull(
+        Type.Object(
+          { since: Time, by: Type.String(), reason: orNull(Type.String()) },
+          { description: 'Its commands are held back; shown with one device.' },
+        ),
+      ),
+    ),
   },
   { additionalProperties: false, description: 'A device', examples: [deviceExample] },
 );
@@ -237,12 +248,22 @@ export const Stats = Type.Object(
       }),
       pending: Type.Integer({ description: 'Being sent, or sent and waiting for the device.' }),
       dead: Type.Integer({ description: 'Ended as failed or unknown; kept 7 days.' }),
+      paused: Type.Boolean({ description: 'Nothing is taken from it, by order of an operator.' }),
+    }),
+    devices: Type.Object({
+      paused: orNull(
+        Type.Integer({
+          description: 'Devices whose commands are held back; null while the ledger is away.',
+        }),
+      ),
     }),
   },
   {
     additionalProperties: false,
     description: 'Counts of the queue',
-    examples: [{ queue: { waiting: 12, pending: 3, dead: 0 } }],
+    examples: [
+      { queue: { waiting: 12, pending: 3, dead: 0, paused: false }, devices: { paused: 0 } },
+    ],
   },
 );
 
@@ -311,3 +332,209 @@ export const problems = {
   mediaType: { 415: anyProblem('The body is not JSON') },
   invalid: { 422: anyProblem('The command or its params are not in the table') },
 };
+
+const deadFilter = {
+  deviceId: Type.Optional(Type.String({ maxLength: 64 })),
+  command: Type.Optional(Type.String({ maxLength: 64 })),
+  code: Type.Optional(Type.String({ maxLength: 64, description: 'Such as NO_ACK or INVALID.' })),
+  status: Type.Optional(Type.Enum(['failed', 'unknown'])),
+  from: Type.Optional(Type.String({ maxLength: 40, description: 'settledAt from, inclusive.' })),
+  to: Type.Optional(Type.String({ maxLength: 40, description: 'settledAt to, exclusive.' })),
+};
+
+export const DeadQuery = Type.Object(
+  { ...deadFilter, cursor: Type.Optional(Cursor), limit: Type.Optional(Limit) },
+  { additionalProperties: false },
+);
+
+export const DeadFilterBody = Type.Object(
+  {
+    ids: Type.Optional(
+      Type.Array(Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' }), {
+        minItems: 1,
+        maxItems: maxDeadPerCall,
+      }),
+    ),
+    ...deadFilter,
+  },
+  { additionalProperties: false },
+);
+
+export const DeadPurgeBody = Type.Object(
+  {
+    filter: Type.Optional(DeadFilterBody),
+    all: Type.Optional(Type.Boolean({ description: 'Instead of a filter: every dead command.' })),
+  },
+  { additionalProperties: false, examples: [{ filter: { code: 'NO_ACK' } }] },
+);
+
+export const DeadPurged = Type.Object(
+  {
+    purged: Type.Integer(),
+    more: Type.Boolean({ description: 'Others may be left: call again.' }),
+  },
+  {
+    additionalProperties: false,
+    description: 'How many were taken off the list',
+    examples: [{ purged: 17, more: false }],
+  },
+);
+
+export const DeadReplayBody = Type.Object(
+  {
+    filter: Type.Optional(DeadFilterBody),
+    limit: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: maxDeadPerCall,
+        default: 100,
+        description: 'The newest so many that fit.',
+      }),
+    ),
+    acceptRisk: Type.Optional(
+      Type.Boolean({ description: 'Send also what may have taken effect already.' }),
+    ),
+  },
+  {
+    additionalProperties: false,
+    examples: [{ filter: { deviceId: '82200520004869' }, limit: 100 }],
+  },
+);
+
+export const DeadReplayed = Type.Object(
+  {
+    items: Type.Array(
+      Type.Union([
+        Type.Object(
+          { id: Type.String(), newId: Type.String({ description: 'The new command.' }) },
+          { additionalProperties: false },
+        ),
+        Type.Object(
+          { id: Type.String(), code: Type.Enum(errorCodes), detail: Type.String() },
+          { additionalProperties: false, description: 'Refused; it stays on the list.' },
+        ),
+      ]),
+    ),
+  },
+  {
+    additionalProperties: false,
+    description: 'One verdict for each command',
+    examples: [{ items: [{ id: exampleId, newId: '01929d2c-7a3e-7c55-b1c4-6a1f0f2d9e11' }] }],
+  },
+);
+
+export const RetryBody = Type.Object(
+  {
+    acceptRisk: Type.Optional(
+      Type.Boolean({ description: 'Send it also if it may have taken effect already.' }),
+    ),
+  },
+  { additionalProperties: false, examples: [{ acceptRisk: true }] },
+);
+
+export const PauseBody = Type.Object(
+  { reason: Type.Optional(Type.String({ maxLength: 200, description: 'For whoever asks why.' })) },
+  { additionalProperties: false, examples: [{ reason: 'electrician on site' }] },
+);
+
+export const QueuePaused = Type.Object(
+  { paused: Type.Boolean() },
+  {
+    additionalProperties: false,
+    description: 'Whether the queue is paused',
+    examples: [{ paused: true }],
+  },
+);
+
+export const CommandExplained = Type.Object(
+  {
+    id: Type.String(),
+    status: Type.Enum(statuses),
+    deviceId: Type.String(),
+    because: Type.Enum(becauses),
+    sentence: Type.String(),
+    also: Type.Array(Type.Enum(becauses)),
+    source: Source,
+  },
+  {
+    additionalProperties: true,
+    description: 'Why it is not out yet, or how it ended; the other members depend on `because`',
+    examples: [
+      {
+        id: exampleId,
+        status: 'parked',
+        deviceId: '82200520004869',
+        because: 'offline',
+        sentence:
+          'device 82200520004869 is not connected: it was last seen at 2026-01-31T08:00:00.000Z',
+        also: [],
+        source: 'ledger',
+        lastSeenAt: '2026-01-31T08:00:00.000Z',
+      },
+    ],
+  },
+);
+
+export const CancelRequested = Type.Object(
+  {
+    ...commandMembers,
+    cancelRequested: Type.Literal(true, { description: 'It gets no further attempt.' }),
+  },
+  {
+    additionalProperties: false,
+    description: 'Not yet known whether it was written',
+    examples: [{ ...commandExample, status: 'sent', cancelRequested: true }],
+  },
+);
+
+const batchExample = {
+  items: [
+    {
+      deviceId: '82200520004869',
+      command: 'charge.stop',
+      params: { socket: 1, port: 0 },
+      idempotencyKey: 'order-17-stop',
+    },
+  ],
+};
+
+/** For the reader: accept checks each item by itself. */
+export const BatchBody = Type.Union(
+  [
+    Type.Object({ items: Type.Array(Type.Unknown(), { maxItems: 1_000 }) }),
+    Type.Array(Type.Unknown(), { maxItems: 1_000 }),
+  ],
+  {
+    description:
+      'Up to 1,000 bodies as of POST /v1/commands, each with an `idempotencyKey` of its own if wanted.',
+    examples: [batchExample],
+  },
+);
+
+const verdictMembers = {
+  index: Type.Integer({ description: 'Of the item, from 0.' }),
+  httpStatus: Type.Integer({ description: 'As POST /v1/commands would have answered it alone.' }),
+};
+
+export const BatchVerdicts = Type.Array(
+  Type.Union([
+    Type.Object(
+      {
+        ...verdictMembers,
+        ...CommandAccepted.properties,
+        replayed: Type.Boolean({ description: 'Its key was used before: this is that command.' }),
+      },
+      { additionalProperties: false, description: 'Accepted' },
+    ),
+    Type.Object(
+      { ...verdictMembers, ...Problem.properties },
+      { additionalProperties: false, description: 'Refused' },
+    ),
+  ]),
+  {
+    description: 'One verdict each, in the order of the items',
+    examples: [
+      [{ index: 0, httpStatus: 202, ...commandExample, durability: 'both', replayed: false }],
+    ],
+  },
+);

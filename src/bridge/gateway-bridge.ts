@@ -1,7 +1,7 @@
 /** The gateway's end of the bridge, as the gateway sees it. */
 import type { Outcome } from '../outcome.ts';
 import type { Fields, ReportWeight } from '../protocols/protocol.ts';
-import type { Delivery, Evict, Settled, Withdraw } from './messages.ts';
+import type { Delivery, Evict, Remember, Settled, Withdraw } from './messages.ts';
 
 /** What the gateway does with what arrives. Handlers are synchronous and never throw. */
 export type GatewayHandlers = {
@@ -9,6 +9,8 @@ export type GatewayHandlers = {
   withdraw(withdraw: Withdraw): void;
   settled(settled: Settled): void;
   evict(evict: Evict): void;
+  /** A frame that was written, or may have been, elsewhere: its answer may come here. */
+  remember(remember: Remember): void;
   /** All open sessions, to be registered again after Redis lost its memory. */
   sessions(): Iterable<{ deviceId: string; protocol: string; epoch: number }>;
   /** Numbers for the heartbeat. */
@@ -16,7 +18,16 @@ export type GatewayHandlers = {
 };
 
 export type Login =
-  | { granted: true; epoch: number; parked: number }
+  | {
+      granted: true;
+      epoch: number;
+      parked: number;
+      /**
+       * Set when frames of earlier sessions are unanswered: settles once the handlers know them. What the device
+       * says until then may be an answer to one of them.
+       */
+      recalled?: Promise<void>;
+    }
   /** The id logs in too often from several places; refused for `retryAfterMs`. */
   | { granted: false; reason: 'flapping'; retryAfterMs: number };
 
@@ -54,10 +65,15 @@ export type GatewayBridge = {
   written(workerId: string, id: string, attempt: number, at: number): void;
   /** Sends an end to its worker; when nobody listens there it goes to the outcomes stream by itself. */
   ended(delivery: Delivery, outcome: Outcome): void;
+  /**
+   * Answers whoever withdrew a delivery, which need not be the worker that delivered it: it was written then, or
+   * that was its end. Nothing is kept of the answer.
+   */
+  answer(withdraw: Withdraw, answer: Outcome | { kind: 'written'; at: number }): void;
   /** Puts an end that no worker asked for into the outcomes stream: late answers, kept outcomes at a drain. */
   keep(delivery: Delivery, outcome: Outcome, late: boolean): Promise<void>;
-  /** Says that the device's lane has room for parked commands. */
-  roomFor(deviceId: string): void;
+  /** Says that the lane of the device's session has room for parked commands. */
+  roomFor(deviceId: string, epoch: number): void;
   /** Resolves when the report is stored in the uplink stream. */
   report(report: Report): Promise<void>;
 };

@@ -32,6 +32,14 @@ export function createKeys(prefix: string, shards: number) {
     parkedDevices: (shard: number) => `${tag(shard)}:parked-devices`,
     /** An outcome that reached the stream before its job ran again. */
     keptOutcome: (deviceId: string, id: string) => `${tagOf(deviceId)}:outcome:${id}`,
+    /** Sorted set of the unfinished commands of one order key, by their place. */
+    line: (deviceId: string, line: string) => `${tagOf(deviceId)}:line:${deviceId}:${line}`,
+    /** Set of `device|line` of a shard: lines that may hold commands. */
+    lines: (shard: number) => `${tag(shard)}:lines`,
+    /** Hash of command id → written frame whose answer may still come. */
+    unanswered: (deviceId: string) => `${tagOf(deviceId)}:unanswered:${deviceId}`,
+    /** Hash of worker id → its last heartbeat, Unix milliseconds of Redis. */
+    workers: () => `${prefix}:workers`,
     /** Hash of gateway id → its last heartbeat. */
     gateways: () => `${prefix}:gateways`,
     /** Streams. */

@@ -36,6 +36,10 @@ export const Delivery = Type.Object({
   priority: Type.Integer({ minimum: 0, maximum: 9 }),
   deadline: Millis,
   ackTimeoutMs: Type.Integer({ minimum: 1, maximum: 600_000 }),
+  /** Its place in its line; absent where no order is kept. A session never writes a smaller one after a greater. */
+  place: Type.Optional(
+    Type.Object({ line: Type.String({ minLength: 1, maxLength: 80 }), seq: Millis }),
+  ),
 });
 export type Delivery = Static<typeof Delivery>;
 
@@ -57,7 +61,24 @@ export type Settled = Static<typeof Settled>;
 const Evict = Type.Object({ t: Type.Literal('evict'), deviceId: DeviceId, epoch: Millis });
 export type Evict = Static<typeof Evict>;
 
-export const ToGateway = Type.Union([Delivery, Withdraw, Settled, Evict]);
+/**
+ * Worker → the gateway that holds the device now: this frame was, or may have been, written through another
+ * session, and its answer may still come.
+ */
+const Remember = Type.Object({
+  t: Type.Literal('remember'),
+  delivery: Delivery,
+  writtenAt: Millis,
+  /** Milliseconds for which its answer is still of interest. */
+  forMs: Millis,
+});
+export type Remember = Static<typeof Remember>;
+
+/** What stands in a device's hash of unanswered frames. */
+export type Unanswered = { delivery: Delivery; writtenAt: number; until: number };
+const UnansweredSchema = Type.Object({ delivery: Delivery, writtenAt: Millis, until: Millis });
+
+export const ToGateway = Type.Union([Delivery, Withdraw, Settled, Evict, Remember]);
 export type ToGateway = Static<typeof ToGateway>;
 
 const Result = Type.Record(Type.String(), Type.Unknown());
@@ -177,6 +198,7 @@ const checks = {
   receipt: Compile(Receipt),
   event: Compile(Event),
   streamed: Compile(StreamedOutcome),
+  unanswered: Compile(UnansweredSchema),
 };
 
 export type MessageKind = 'toGateway' | 'receipt' | 'event';
@@ -243,6 +265,16 @@ export function parseStreamedOutcome(text: string): StreamedOutcome | null {
   try {
     const value: unknown = JSON.parse(text);
     return checks.streamed.Check(value) ? (value as StreamedOutcome) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** An unanswered frame as Redis keeps it, or null when the text is none. */
+export function parseUnanswered(text: string): Unanswered | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return checks.unanswered.Check(value) ? value : null;
   } catch {
     return null;
   }

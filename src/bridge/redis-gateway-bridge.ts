@@ -2,11 +2,14 @@
 import type { Redis } from 'ioredis';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log/log.ts';
-import type { Outcome } from '../outcome.ts';
-import type { GatewayBridge, GatewayHandlers, Report } from './gateway-bridge.ts';
+import type { Pacer } from '../pacer.ts';
+import { createEnds, resendEveryMs } from './ends.ts';
+import { createFlush } from './flush.ts';
+import type { GatewayBridge, GatewayHandlers, Login, Report } from './gateway-bridge.ts';
 import type { Keys } from './keys.ts';
-import { type Delivery, parseBatch, type StreamedOutcome, wholeLane } from './messages.ts';
-import { createOutbox, type Sent } from './outbox.ts';
+import { parseBatch } from './messages.ts';
+import { createOutbox } from './outbox.ts';
+import { createRecall } from './recall.ts';
 import { withBridgeScripts } from './scripts.ts';
 
 export type GatewayBridgeDeps = {
@@ -17,6 +20,8 @@ export type GatewayBridgeDeps = {
   keys: Keys;
   log: Log;
   leaseMs?: number;
+  /** Paces the announcing of devices that return to parked commands; without it all are announced at once. */
+  flushPacer?: Pacer;
   /** Most entries in the uplink stream before heartbeats, and only they, are dropped. */
   maxUplinkEntries?: number;
   /** Monotonic milliseconds. */
@@ -27,17 +32,14 @@ export type GatewayBridgeDeps = {
 /** Takeovers of one id within the window before it counts as flapping. */
 const flapWindowMs = 60_000;
 const maxTakeovers = 30;
-/** An end that its worker has not called settled by then goes to the stream as well. */
-const settleGraceMs = 10_000;
-const resendEveryMs = 2_000;
 const registerChunk = 500;
 /** An answer that comes within this time tells of the write as well, and saves its receipt. */
 const receiptDelayMs = 15;
 
-type Unsettled = { delivery: Delivery; outcome: Outcome; since: number; sentAt: number };
+/** Parked commands from this score on wait for an older command of their line, not for their device. */
+const blockedScore = 2_000;
 
-const isRefusal = ({ kind }: Outcome) => kind === 'unwritten' || kind === 'refused';
-
+type Registration = { deviceId: string; protocol: string; epoch: number };
 /** See `GatewayBridge`. Nothing happens before `start`. */
 export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
   const { gatewayId, subscriber, keys, log, leaseMs = 10_000, maxUplinkEntries = 500_000 } = deps;
@@ -49,9 +51,16 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     onPublished: (count) => deps.onMessages?.('out', count),
   });
   const own = keys.gatewayChannel(gatewayId);
-  const unsettled = new Map<string, Unsettled>();
-  /** At most the devices that were ever here: a login or a lane's room adds one. */
-  const unheard = new Set<string>();
+  const ends = createEnds({ gatewayId, redis, keys, outbox, log, clock });
+  const flush = createFlush({
+    ...(deps.flushPacer ? { pacer: deps.flushPacer } : {}),
+    announce(deviceId, room, onHeard) {
+      outbox.send(keys.eventsChannel(), { t: 'wake', deviceId, room }, (sent) => {
+        onHeard('receivers' in sent && sent.receivers > 0);
+      });
+    },
+  });
+  const recall = createRecall({ redis, keys, log });
   const receipts = new Map<string, { channel: string; message: object }>();
   let receiptTimer: NodeJS.Timeout | undefined;
   let handlers: GatewayHandlers | undefined;
@@ -61,6 +70,7 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
   let heardAt = 0;
   let beatNo = 0;
   let mustRegister = false;
+  let registering = false;
   let uplinkFull = false;
 
   function onMessage(_channel: string, text: string): void {
@@ -72,9 +82,12 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     for (const message of messages) {
       if (message.t === 'deliver') handlers.deliver(message);
       else if (message.t === 'withdraw') handlers.withdraw(message);
-      else if (message.t === 'evict') handlers.evict(message);
-      else {
-        unsettled.delete(`${message.id}:${message.attempt}`);
+      else if (message.t === 'remember') handlers.remember(message);
+      else if (message.t === 'evict') {
+        flush.left(message.deviceId, message.epoch - 1);
+        handlers.evict(message);
+      } else {
+        ends.settled(message);
         handlers.settled(message);
       }
     }
@@ -95,37 +108,53 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     outbox.send(keys.eventsChannel(), { t: 'gateway', gatewayId, leaseMs, draining, ...load });
     // One's own channel echoes an empty batch: proof that the subscription lives.
     await redis.publish(own, `{"v":1,"from":${JSON.stringify(gatewayId)},"n":${beatNo++},"m":[]}`);
-    announceUnheard();
+    flush.repeat();
     // Half open: Redis still counts us as a listener, and we hear nothing.
     if (subscriber.status === 'ready' && !alive()) subscriber.disconnect(true);
-    if (mustRegister) {
-      await registerAll();
-      mustRegister = false;
-    }
+    if (mustRegister && !registering) await registerAll();
     if (beatNo % 3 === 0) uplinkFull = (await redis.xlen(keys.uplink())) > maxUplinkEntries;
   }
 
   /** After a flush or a lapse: every session stands again under its original epoch. */
   async function registerAll(): Promise<void> {
     const sessions = [...(handlers?.sessions() ?? [])];
-    for (let i = 0; i < sessions.length; i += registerChunk) {
-      await Promise.all(
-        sessions.slice(i, i + registerChunk).map(async ({ deviceId, protocol, epoch }) => {
-          const [ours, parked] = await redis.dlRegister(
-            keys.presence(deviceId),
-            keys.parked(deviceId),
-            gatewayId,
-            protocol,
-            String(epoch),
-          );
-          if (Number(ours) === 0) {
-            // Of an older epoch than the one that stands there; a newer session of ours stays.
-            handlers?.evict({ t: 'evict', deviceId, epoch: epoch + 1 });
-          } else if (Number(parked) > 0) announce(deviceId, wholeLane);
-        }),
-      );
+    registering = true;
+    mustRegister = false;
+    try {
+      for (let i = 0; i < sessions.length; i += registerChunk) {
+        await Promise.all(sessions.slice(i, i + registerChunk).map(register));
+      }
+    } catch (error) {
+      mustRegister = true;
+      throw error;
+    } finally {
+      registering = false;
     }
     if (sessions.length > 0) log.info({ sessions: sessions.length }, 'sessions registered again');
+  }
+
+  async function register({ deviceId, protocol, epoch }: Registration): Promise<void> {
+    const parkedKey = keys.parked(deviceId);
+    const [[ours, parked], unanswered] = await Promise.all([
+      redis.dlRegister(keys.presence(deviceId), parkedKey, gatewayId, protocol, String(epoch)),
+      redis.hlen(keys.unanswered(deviceId)),
+    ]);
+    if (Number(ours) === 0) {
+      // Of an older epoch than the one that stands there; a newer session of ours stays.
+      handlers?.evict({ t: 'evict', deviceId, epoch: epoch + 1 });
+      flush.left(deviceId, epoch);
+      return;
+    }
+    // What was to be remembered while we were deaf was said to nobody.
+    if (unanswered > 0) await remembered(deviceId, unanswered);
+    if (Number(parked) === 0) return;
+    const range = ['-inf', `(${blockedScore}`, 'WITHSCORES', 'LIMIT', 0, 1] as const;
+    const [, urgency] = await redis.zrangebyscore(parkedKey, ...range);
+    if (urgency !== undefined) flush.returned(deviceId, epoch, Number(urgency));
+  }
+
+  function remembered(deviceId: string, count: number): Promise<void> {
+    return recall(deviceId, count, (remember) => handlers?.remember(remember));
   }
 
   function registerSoon(): void {
@@ -137,77 +166,10 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     return clock() - heardAt < leaseMs;
   }
 
-  /** A word that no worker heard is said again with the next heartbeats. */
-  function announce(deviceId: string, room: number): void {
-    outbox.send(keys.eventsChannel(), { t: 'wake', deviceId, room }, (sent) => {
-      if ('error' in sent || sent.receivers === 0) unheard.add(deviceId);
-    });
-  }
-
-  function announceUnheard(): void {
-    const again = [...unheard];
-    unheard.clear();
-    for (const deviceId of again) announce(deviceId, wholeLane);
-  }
-
   function sendReceipts(): void {
     receiptTimer = undefined;
     for (const { channel, message } of receipts.values()) outbox.send(channel, message);
     receipts.clear();
-  }
-
-  function publishEnd(entry: Unsettled): void {
-    const { delivery, outcome } = entry;
-    entry.sentAt = clock();
-    const message = {
-      t: 'ended',
-      id: delivery.id,
-      attempt: delivery.attempt,
-      deviceId: delivery.deviceId,
-      outcome,
-    };
-    outbox.send(keys.workerChannel(delivery.workerId), message, (sent: Sent) => {
-      // A failed publish is tried again by `resend`.
-      if ('receivers' in sent && sent.receivers === 0) toStreamQuietly(entry);
-    });
-  }
-
-  function toStreamQuietly(entry: Unsettled): void {
-    toStream(entry, false).catch((error) => {
-      log.warn({ error: messageOf(error) }, 'outcome not stored yet');
-    });
-  }
-
-  /** An end that nobody settled. A refusal needs no keeping: a new delivery finds out by itself. */
-  async function toStream(entry: Unsettled, late: boolean): Promise<void> {
-    const { delivery, outcome } = entry;
-    const { id, attempt, deviceId, epoch, wireId, frame } = delivery;
-    if (isRefusal(outcome)) return;
-    const streamed: StreamedOutcome = {
-      id,
-      attempt,
-      deviceId,
-      gatewayId,
-      epoch,
-      wireId,
-      frame,
-      late,
-      outcome,
-    };
-    await redis.xadd(keys.outcomes(), '*', 'o', JSON.stringify(streamed));
-    unsettled.delete(`${id}:${attempt}`);
-  }
-
-  function resend(): void {
-    const now = clock();
-    for (const entry of unsettled.values()) {
-      if (now - entry.sentAt < resendEveryMs) continue;
-      if (now - entry.since < settleGraceMs) publishEnd(entry);
-      else {
-        entry.sentAt = now;
-        toStreamQuietly(entry);
-      }
-    }
   }
 
   function beatQuietly(): void {
@@ -224,23 +186,21 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
       // Deaf for a moment: what was said meanwhile is made up for by announcing what is parked.
       subscriber.on('ready', registerSoon);
       await beat();
-      timers = [setInterval(beatQuietly, leaseMs / 4), setInterval(resend, resendEveryMs / 4)];
+      timers = [setInterval(beatQuietly, leaseMs / 4), setInterval(ends.resend, resendEveryMs / 4)];
     },
     drain() {
       draining = true;
+      // What is woken from now on would only be sent back.
+      flush.stop();
       beatQuietly();
     },
     async stop() {
       for (const timer of timers) clearInterval(timer);
       leaseUntil = 0;
-      for (const entry of unsettled.values()) {
-        await toStream(entry, false).catch((error) => {
-          log.error(
-            { commandId: entry.delivery.id, error: messageOf(error) },
-            'outcome not stored',
-          );
-        });
-      }
+      flush.stop();
+      clearTimeout(receiptTimer);
+      sendReceipts();
+      await ends.keepAll();
       subscriber.off('message', onMessage);
       subscriber.off('ready', registerSoon);
       await subscriber.unsubscribe(own).catch(() => undefined);
@@ -252,6 +212,7 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
       const reply = await redis.dlLogin(
         keys.presence(deviceId),
         keys.parked(deviceId),
+        keys.unanswered(deviceId),
         gatewayId,
         protocol,
         flapWindowMs,
@@ -260,16 +221,19 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
       if (Number(reply[0]) === 0) {
         return { granted: false, reason: 'flapping', retryAfterMs: Number(reply[1]) };
       }
+      const [, , parked, oldGateway, , unanswered, urgency] = reply;
       const epoch = Number(reply[1]);
-      const parked = Number(reply[2]);
-      const [, , , oldGateway] = reply;
       if (oldGateway && oldGateway !== gatewayId) {
         outbox.send(keys.gatewayChannel(String(oldGateway)), { t: 'evict', deviceId, epoch });
       }
-      if (parked > 0) announce(deviceId, wholeLane);
-      return { granted: true, epoch, parked };
+      // Empty where an older command holds back all that is parked: that one's end wakes them.
+      if (urgency !== '') flush.returned(deviceId, epoch, Number(urgency));
+      const login: Login = { granted: true, epoch, parked: Number(parked) };
+      if (Number(unanswered) > 0) login.recalled = remembered(deviceId, Number(unanswered));
+      return login;
     },
     async logout(deviceId, epoch) {
+      flush.left(deviceId, epoch);
       await redis.dlLogout(keys.presence(deviceId), gatewayId, String(epoch));
     },
     holdsLease: () => clock() < leaseUntil,
@@ -279,19 +243,26 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     },
     written(workerId, id, attempt, at) {
       const message = { t: 'written', id, attempt, at };
-      receipts.set(`${id}:${attempt}`, { channel: keys.workerChannel(workerId), message });
+      receipts.set(`${id}:${attempt}`, {
+        channel: keys.workerChannel(workerId),
+        message,
+      });
       if (receiptTimer === undefined) receiptTimer = setTimeout(sendReceipts, receiptDelayMs);
     },
     ended(delivery, outcome) {
-      const entry = { delivery, outcome, since: clock(), sentAt: 0 };
+      // The end tells of the write as well.
       receipts.delete(`${delivery.id}:${delivery.attempt}`);
-      if (!isRefusal(outcome)) unsettled.set(`${delivery.id}:${delivery.attempt}`, entry);
-      publishEnd(entry);
+      ends.send(delivery, outcome);
     },
-    keep(delivery, outcome, late) {
-      return toStream({ delivery, outcome, since: 0, sentAt: 0 }, late);
+    answer({ workerId, id, attempt, deviceId }, answer) {
+      const message =
+        answer.kind === 'written'
+          ? { t: 'written', id, attempt, at: answer.at }
+          : { t: 'ended', id, attempt, deviceId, outcome: answer };
+      outbox.send(keys.workerChannel(workerId), message);
     },
-    roomFor: (deviceId) => announce(deviceId, 1),
+    keep: ends.keep,
+    roomFor: flush.roomFor,
     async report(report: Report) {
       if (uplinkFull && report.weight === 'heartbeat') return;
       await redis.xadd(keys.uplink(), '*', 'r', JSON.stringify(report));

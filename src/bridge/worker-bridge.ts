@@ -1,4 +1,4 @@
-/** The worker's end of the bridge: routes, deliveries and their receipts. */
+/** The worker's end of the bridge: deliveries and their receipts. */
 import type { Redis } from 'ioredis';
 import { DownlinkError } from '../errors.ts';
 import type { Log } from '../log/log.ts';
@@ -8,46 +8,17 @@ import {
   type Delivery,
   type Event,
   parseBatch,
-  parseStreamedOutcome,
   type Receipt,
-  type StreamedOutcome,
+  type Unanswered,
 } from './messages.ts';
 import { createOutbox } from './outbox.ts';
 import { liveGateways } from './presence.ts';
-import { createScriptBatch } from './script-batch.ts';
-import { withBridgeScripts } from './scripts.ts';
-
-/** What the route script found for a command that is about to be sent. */
-export type Route =
-  /** Publish it. `again`: it may have been published before under this very mark. */
-  | {
-      kind: 'go';
-      again: boolean;
-      gatewayId: string;
-      epoch: number;
-      wireId: number;
-      attempt: number;
-      writtenBefore: boolean;
-    }
-  /** Not connected; nothing was marked. */
-  | { kind: 'offline'; attempt: number; writtenBefore: boolean }
-  /** All attempts are used up. */
-  | { kind: 'spent'; attempt: number }
-  /** Its outcome came while no job was running. */
-  | { kind: 'kept'; streamed: StreamedOutcome };
-
-export type RouteRequest = {
-  id: string;
-  deviceId: string;
-  /** The attempt the job believes it is; the mark may know of a later one. */
-  attempt: number;
-  maxAttempt: number;
-  maxWireId: number;
-  /** The job was active before: it may have been parked, marked, or even answered. */
-  again: boolean;
-};
+import { createWithdrawals, type Withdrawals } from './withdrawals.ts';
+import { beatWorker } from './workers.ts';
 
 export type DeliveryListener = {
+  /** It stands in the lane of its device and waits there for its turn. */
+  lined(): void;
   /** The gateway handed the bytes to the socket. May be called more than once. */
   written(at: number): void;
 };
@@ -56,7 +27,6 @@ export type WorkerBridge = {
   readonly workerId: string;
   start(): Promise<void>;
   stop(): Promise<void>;
-  route(request: RouteRequest): Promise<Route>;
   /** Publishes and waits for the end, whatever it is; bounded by the deadline and the ack timeout. */
   deliver(
     delivery: Delivery,
@@ -64,17 +34,10 @@ export type WorkerBridge = {
     listener: DeliveryListener,
   ): Promise<Outcome>;
   settled(gatewayId: string, id: string, attempt: number): void;
-  /**
-   * Takes back what the route marked: `final` for good, `rest` until the next attempt, `unwritten` as if it
-   * had not been. Resolves with up to `wake` parked commands of a connected device, for the caller to wake.
-   * `again`: as of the route.
-   */
-  release(
-    deviceId: string,
-    id: string,
-    mode: 'final' | 'rest' | 'unwritten',
-    options: { wake: number; again: boolean; attempt: number },
-  ): Promise<string[]>;
+  /** Tells a gateway of a written frame whose answer may come to it now. */
+  remember(gatewayId: string, unanswered: Unanswered): void;
+  /** Takes deliveries back; whoever waits for their ends hears of it in the usual way. */
+  readonly withdrawals: Withdrawals;
   /** True when the outcome found somebody who waits for it. */
   offer(id: string, attempt: number, outcome: Outcome): boolean;
   isLive(gatewayId: string): boolean;
@@ -114,9 +77,6 @@ const maxStallMs = 2_000;
 const holdMs = 4_000;
 const beatEveryMs = 2_000;
 
-/** Where a device's counter starts: anywhere, so that a lost counter does not repeat the ids just used. */
-const randomWireId = (max: number) => Math.floor(Math.random() * Math.min(max, 0x7fffffff));
-
 type PendingDelivery = {
   delivery: Delivery;
   gatewayId: string;
@@ -132,16 +92,14 @@ type PendingDelivery = {
 };
 
 export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
-  const { workerId, subscriber, keys, log } = deps;
+  const { workerId, redis, subscriber, keys, log } = deps;
   const now = deps.now ?? Date.now;
-  const redis = withBridgeScripts(deps.redis);
   const outbox = createOutbox({
     redis,
     from: workerId,
     onPublished: (count) => deps.onMessages?.('out', count),
   });
-  const routes = createScriptBatch(redis.dlRoute.bind(redis));
-  const releases = createScriptBatch(redis.dlRelease.bind(redis));
+  const withdrawals = createWithdrawals({ from: workerId, outbox, keys });
   const own = keys.workerChannel(workerId);
   const pendings = new Map<string, PendingDelivery>();
   /** Gateway → until when its lease stands, by our own clock since we heard it. */
@@ -170,6 +128,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
   }
 
   function onReceipt(receipt: Receipt): void {
+    withdrawals.receive(receipt);
     const pending = pendings.get(receipt.id);
     if (!pending || pending.delivery.attempt !== receipt.attempt) {
       if (receipt.t === 'ended') deps.onOrphan(receipt);
@@ -177,6 +136,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
     }
     if (receipt.t === 'lined') {
       if (pending.receipt === 'none') pending.receipt = 'lined';
+      for (const { listener } of pending.waiters) listener.lined();
       return;
     }
     if (receipt.t === 'ended') {
@@ -288,6 +248,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       const beat = () => {
         const text = `{"v":1,"from":${JSON.stringify(workerId)},"m":[]}`;
         redis.publish(own, text).catch(() => undefined);
+        beatWorker(redis, keys, workerId).catch(() => undefined);
         // Half open: Redis still counts us as a listener, and we hear nothing.
         if (subscriber.status === 'ready' && !alive()) subscriber.disconnect(true);
       };
@@ -299,54 +260,6 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       subscriber.off('ready', onReady);
       redis.off('ready', hold);
       await subscriber.unsubscribe().catch(() => undefined);
-    },
-    async route(request) {
-      const { id, deviceId, attempt, maxAttempt, maxWireId, again } = request;
-      const [kind, gatewayId, epoch, wireId, found, written] = await routes(
-        keys.shardOf(deviceId),
-        {
-          keys: [
-            keys.presence(deviceId),
-            keys.marks(deviceId),
-            keys.keptOutcome(deviceId, id),
-            keys.parked(deviceId),
-          ],
-          args: [id, attempt, randomWireId(maxWireId), maxWireId, maxAttempt, again ? 1 : 0],
-        },
-      );
-      if (kind === 'kept') {
-        const streamed = parseStreamedOutcome(gatewayId!);
-        // What an older attempt came to without an answer has been judged before.
-        const stale =
-          streamed && streamed.attempt < attempt && streamed.outcome.kind === 'ambiguous';
-        if (streamed && !stale) return { kind: 'kept', streamed };
-        log.warn({ commandId: id, stale }, 'kept outcome dropped');
-        await redis.del(keys.keptOutcome(deviceId, id));
-        return this.route(request);
-      }
-      const writtenBefore = written === '1';
-      if (kind === 'offline') return { kind: 'offline', attempt: Number(found), writtenBefore };
-      if (kind === 'spent') return { kind: 'spent', attempt: Number(found) };
-      return {
-        kind: 'go',
-        again: kind === 'again',
-        gatewayId: gatewayId!,
-        epoch: Number(epoch),
-        wireId: Number(wireId),
-        attempt: Number(found),
-        writtenBefore,
-      };
-    },
-    release(deviceId, id, mode, { wake, again, attempt }) {
-      return releases(keys.shardOf(deviceId), {
-        keys: [
-          keys.marks(deviceId),
-          keys.parked(deviceId),
-          keys.keptOutcome(deviceId, id),
-          keys.presence(deviceId),
-        ],
-        args: [id, mode, wake, again ? 1 : 0, attempt],
-      });
     },
     deliver(delivery, { gatewayId, again }, listener) {
       return new Promise<Outcome>((resolve, reject) => {
@@ -379,6 +292,11 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
     settled(gatewayId, id, attempt) {
       outbox.send(keys.gatewayChannel(gatewayId), { t: 'settled', id, attempt });
     },
+    remember(gatewayId, { delivery, writtenAt, until }) {
+      const forMs = Math.max(1, until - now());
+      outbox.send(keys.gatewayChannel(gatewayId), { t: 'remember', delivery, writtenAt, forMs });
+    },
+    withdrawals,
     offer(id, attempt, outcome) {
       const pending = pendings.get(id);
       if (!pending || pending.delivery.attempt !== attempt) return false;

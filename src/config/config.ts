@@ -164,6 +164,7 @@ function configOf(values: Values) {
       leaseMs: must(values['gateway.lease_ms']),
       drainMs: must(values['gateway.drain_ms']),
       adminAddr: must(values['gateway.admin_addr']),
+      flushRate: must(values['gateway.flush_rate']),
     },
     worker: {
       drainMs: must(values['worker.drain_ms']),
@@ -172,6 +173,8 @@ function configOf(values: Values) {
     outbound: {
       shards: must(values['outbound.shards']),
       concurrency: must(values['outbound.concurrency']),
+      maxPerKey: must(values['outbound.max_per_key']),
+      maxPerDevice: must(values['outbound.max_per_device']),
     },
     log: { level: must(values['log.level']) },
     api: { keys: must(values['api.keys']) },

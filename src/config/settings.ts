@@ -98,6 +98,12 @@ export const settings = {
     ':9101',
     'Metrics and health of the gateway.',
   ),
+  'gateway.flush_rate': setting(
+    whole(1, 1_000_000),
+    'DOWNLINK_GATEWAY_FLUSH_RATE',
+    '500',
+    'Devices a second whose parked commands a gateway lets go when they return; the most urgent first.',
+  ),
   'worker.drain_ms': setting(
     whole(0, DAY_MS),
     'DOWNLINK_WORKER_DRAIN_MS',
@@ -121,6 +127,18 @@ export const settings = {
     'DOWNLINK_OUTBOUND_CONCURRENCY',
     '2000',
     'Commands of one queue that a worker has under way at most.',
+  ),
+  'outbound.max_per_key': setting(
+    whole(1, 10_000),
+    'DOWNLINK_OUTBOUND_MAX_PER_KEY',
+    '50',
+    'Unfinished commands of one order key of a device; a stop is never refused for it.',
+  ),
+  'outbound.max_per_device': setting(
+    whole(1, 100_000),
+    'DOWNLINK_OUTBOUND_MAX_PER_DEVICE',
+    '500',
+    'Commands that may wait for one device; a stop is never refused for it.',
   ),
   'log.level': setting(oneOf(logLevels), 'LOG_LEVEL', 'info', `One of ${logLevels.join(', ')}.`),
   'api.keys': setting(

@@ -4,7 +4,7 @@
  * says that it is settled.
  */
 import type { GatewayBridge } from '../bridge/gateway-bridge.ts';
-import type { Delivery, Settled, Withdraw } from '../bridge/messages.ts';
+import type { Delivery, Remember, Settled, Withdraw } from '../bridge/messages.ts';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import { type Outcome, outcomeOfAck } from '../outcome.ts';
@@ -12,9 +12,11 @@ import { fromHex, toHex } from '../protocols/bytes.ts';
 import type { CommandSpec, Message, Protocol } from '../protocols/protocol.ts';
 import type { Clock } from './clock.ts';
 import type { Counts } from './counts.ts';
-import type { LaneEntry, LaneHost } from './lane.ts';
+import type { LaneHost } from './lane.ts';
+import type { LaneEntry } from './lane-entry.ts';
 import { createLateWindow } from './late-window.ts';
 import type { GatewayOptions } from './options.ts';
+import { createRecent } from './recent.ts';
 import type { Session } from './session.ts';
 import { createThrottle } from './throttle.ts';
 import type { TimerWheel } from './timer-wheel.ts';
@@ -24,6 +26,8 @@ export type Deliveries = {
   readonly lanes: LaneHost;
   deliver(delivery: Delivery): void;
   withdraw(withdraw: Withdraw): void;
+  /** A frame that was written, or may have been, through another session: its answer may come here. */
+  remember(remember: Remember): void;
   settled(settled: Settled): void;
   /** Whether the message was the answer to a frame of ours; if so, that frame's delivery has ended. */
   acknowledge(session: Session, message: Message): boolean;
@@ -50,17 +54,28 @@ export type DeliveriesDeps = {
   log: Log;
 };
 
-type Kept = { delivery: Delivery; outcome: Outcome; until: number };
+/** A worker has parked what came too early by then, and is told that there is room. */
+const PARKED_AFTER_MS = 500;
+const EARLY_MS = 5_000;
+
+type Kept = { delivery: Delivery; outcome: Outcome };
 
 export function createDeliveries(deps: DeliveriesDeps): Deliveries {
   const { bridge, findSession, options, clock, wheel, counts, log } = deps;
   const protocols = new Map(deps.protocols.map((protocol) => [protocol.name, protocol]));
   const lined = new Map<string, LaneEntry>();
-  /** Oldest first, here and in the next. */
-  const ends = new Map<string, Kept>();
+  const recent = { keepMs: options.keptEndMs, maxEntries: options.keptEnds, clock };
+  const ends = createRecent<Kept>(recent);
   /** Attempts that must not be written any more, though they may still arrive. */
-  const withdrawn = new Map<string, number>();
-  let unkept: { delivery: Delivery; outcome: Outcome }[] = [];
+  const withdrawn = createRecent<true>(recent);
+  /** When attempts that are settled were written: a withdrawal that comes a moment later is too late. */
+  const settledWrites = createRecent<number>({ ...recent, keepMs: options.settledWriteMs });
+  /** By device: deliveries that came before the session they were routed to stood here. */
+  const early = createRecent<{ deviceId: string; epoch: number; at: number }>({
+    ...recent,
+    keepMs: EARLY_MS,
+  });
+  let unkept: Kept[] = [];
   const late = createLateWindow({
     windowMs: options.lateWindowMs,
     maxFrames: options.lateFrames,
@@ -77,7 +92,7 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
       bridge.written(delivery.workerId, delivery.id, delivery.attempt, writtenAt ?? clock.now());
     },
     ended,
-    hasRoom: ({ deviceId }) => bridge.roomFor(deviceId),
+    hasRoom: ({ deviceId, epoch }) => bridge.roomFor(deviceId, epoch),
   };
 
   function deliver(delivery: Delivery): void {
@@ -118,18 +133,17 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
   ): { entry: LaneEntry; session: Session } | Outcome {
     if (withdrawn.has(key)) return refusal('withdrawn', 'withdrawn before it arrived');
     if (draining) return { kind: 'unwritten', reason: 'draining' };
-    const session = findSession(delivery.deviceId);
+    const { deviceId, epoch } = delivery;
+    const session = findSession(deviceId);
+    if ((session?.epoch ?? 0) < epoch) early.set(deviceId, { deviceId, epoch, at: clock.ticks() });
     if (!session) return { kind: 'unwritten', reason: 'offline' };
-    if (session.epoch !== delivery.epoch) return { kind: 'unwritten', reason: 'stale-epoch' };
+    if (session.epoch !== epoch) return { kind: 'unwritten', reason: 'stale-epoch' };
+    const spec = specOf(delivery);
     const protocol = protocols.get(delivery.protocol);
-    const spec = protocol && specOf(protocol, delivery.command);
     if (!protocol || !spec || session.protocol !== protocol) {
       const { protocol: spoken } = session;
       const what = `${delivery.protocol} command ${delivery.command}`;
-      return refusal(
-        'unsupported',
-        `device ${delivery.deviceId} speaks ${spoken.name}: no ${what}`,
-      );
+      return refusal('unsupported', `device ${deviceId} speaks ${spoken.name}: no ${what}`);
     }
     const overdueMs = clock.now() - delivery.deadline;
     if (overdueMs >= 0)
@@ -150,8 +164,7 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
     const { id, deviceId } = delivery;
     // What surely was not written is answered and forgotten: it may come again under this attempt.
     if (outcome.kind !== 'unwritten' && outcome.kind !== 'refused') {
-      ends.set(key, { delivery, outcome, until: clock.ticks() + options.keptEndMs });
-      if (ends.size > options.keptEnds) ends.delete(ends.keys().next().value!);
+      ends.set(key, { delivery, outcome });
     }
     if (outcome.kind === 'ambiguous' && writtenAt !== null) late.add(delivery, spec, writtenAt);
     if (outcome.kind === 'acked' || outcome.kind === 'rejected') late.forget(deviceId, id);
@@ -160,28 +173,40 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
 
   function withdraw(given: Withdraw): void {
     const key = keyOf(given);
-    const { workerId, id, attempt } = given;
     const entry = lined.get(key);
-    if (entry && entry.writtenAt !== null) {
-      bridge.written(workerId, id, attempt, entry.writtenAt);
+    const at = entry?.writtenAt ?? settledWrites.get(key);
+    if (at !== undefined) {
+      bridge.answer(given, { kind: 'written', at });
       return;
     }
     const end = ends.get(key);
     if (end) {
-      bridge.ended({ ...end.delivery, workerId }, end.outcome);
+      bridge.answer(given, end.outcome);
       return;
     }
-    remember(key);
+    withdrawn.set(key, true);
     // The worker that delivered waits for its end, whoever withdrew.
     entry?.lane?.withdraw(entry);
-    if (entry?.delivery.workerId === workerId) return;
-    const delivery = entry ? { ...entry.delivery, workerId } : unknownDelivery(given);
-    bridge.ended(delivery, refusal('withdrawn', 'withdrawn before its write'));
+    if (entry?.delivery.workerId === given.workerId) return;
+    bridge.answer(given, refusal('withdrawn', 'withdrawn before its write'));
   }
 
-  function remember(key: string): void {
-    withdrawn.set(key, clock.ticks() + options.keptEndMs);
-    if (withdrawn.size > options.keptEnds) withdrawn.delete(withdrawn.keys().next().value!);
+  function settled(given: Settled): void {
+    const key = keyOf(given);
+    const outcome = ends.get(key)?.outcome;
+    ends.delete(key);
+    if (!outcome || outcome.kind === 'unwritten' || outcome.kind === 'refused') return;
+    settledWrites.set(key, outcome.writtenAt ?? clock.now());
+  }
+
+  function remember({ delivery, writtenAt, forMs }: Remember): void {
+    const spec = specOf(delivery);
+    if (spec?.ack === 'reply') late.add(delivery, spec, writtenAt, forMs);
+  }
+
+  function specOf({ protocol, command }: Delivery): CommandSpec | undefined {
+    const commands = protocols.get(protocol)?.commands ?? {};
+    return Object.hasOwn(commands, command) ? commands[command] : undefined;
   }
 
   function acknowledge(session: Session, message: Message): boolean {
@@ -212,14 +237,14 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
   }
 
   function sweep(): void {
-    const ticks = clock.ticks();
-    for (const [key, { until }] of ends) {
-      if (until > ticks) break;
-      ends.delete(key);
-    }
-    for (const [key, until] of withdrawn) {
-      if (until > ticks) break;
-      withdrawn.delete(key);
+    ends.sweep();
+    withdrawn.sweep();
+    settledWrites.sweep();
+    early.sweep();
+    for (const { deviceId, epoch, at } of early.values()) {
+      if (clock.ticks() - at < PARKED_AFTER_MS || findSession(deviceId)?.epoch !== epoch) continue;
+      early.delete(deviceId);
+      bridge.roomFor(deviceId, epoch);
     }
     late.sweep();
     const again = unkept;
@@ -231,7 +256,8 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
     lanes,
     deliver,
     withdraw,
-    settled: (given) => void ends.delete(keyOf(given)),
+    remember,
+    settled,
     acknowledge,
     drain() {
       draining = true;
@@ -239,18 +265,14 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
       for (const lane of busy) lane?.sendBack('draining');
     },
     live: () => lined.size,
-    unsettled: () => ends.size,
+    unsettled: ends.size,
     async keepUnsettled() {
-      const all = [...ends.values()];
+      const all = ends.values();
       ends.clear();
       await Promise.allSettled(all.map((end) => bridge.keep(end.delivery, end.outcome, false)));
     },
     sweep,
   };
-}
-
-function specOf({ commands }: Protocol, name: string): CommandSpec | undefined {
-  return Object.hasOwn(commands, name) ? commands[name] : undefined;
 }
 
 function keyOf({ id, attempt }: { id: string; attempt: number }): string {
@@ -262,24 +284,4 @@ function refusal(
   detail: string,
 ): Outcome {
   return { kind: 'refused', reason, detail };
-}
-
-/** Stands in for a delivery that never came, so that its withdrawal can be answered. */
-function unknownDelivery({ id, attempt, workerId, deviceId }: Withdraw): Delivery {
-  return {
-    t: 'deliver',
-    id,
-    attempt,
-    workerId,
-    deviceId,
-    epoch: 0,
-    protocol: '',
-    command: '',
-    params: {},
-    wireId: 1,
-    frame: '',
-    priority: 0,
-    deadline: 0,
-    ackTimeoutMs: 1,
-  };
 }

@@ -129,6 +129,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     await bridge.start({
       deliver: (delivery) => deliveries.deliver(delivery),
       withdraw: (withdraw) => deliveries.withdraw(withdraw),
+      remember: (remember) => deliveries.remember(remember),
       settled: (settled) => deliveries.settled(settled),
       evict: (evict) => sessions.evict(evict),
       sessions: registrations,

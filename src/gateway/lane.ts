@@ -2,7 +2,6 @@
  * A session's outgoing line: decides when each delivery is written and how it ends. It knows neither
  * sockets nor the bridge; it is asked, it is told the time, and it tells its host what became of what.
  */
-import type { Delivery } from '../bridge/messages.ts';
 import {
   type AmbiguousReason,
   type Outcome,
@@ -10,31 +9,18 @@ import {
   type UnwrittenReason,
 } from '../outcome.ts';
 import { toHex } from '../protocols/bytes.ts';
-import type { CommandSpec, Message, Protocol } from '../protocols/protocol.ts';
+import type { Message, Protocol } from '../protocols/protocol.ts';
 import type { Clock } from './clock.ts';
-import { Timer, type TimerTarget, type TimerWheel } from './timer-wheel.ts';
+import { InFlight } from './in-flight.ts';
+import { isStop, type LaneEntry, rankOf } from './lane-entry.ts';
+import type { TimerTarget, TimerWheel } from './timer-wheel.ts';
+import { WrittenPlaces } from './written-places.ts';
 
 const maxWaiting = 4;
 /** Stops do not wait for answers, so this alone bounds those in flight. */
-const maxUrgentInFlight = 64;
-/** The priority of a stop, which waits only for the gap. */
-const urgentPriority = 9;
-
-/** One delivery on its way through a lane. */
-export type LaneEntry = {
-  readonly delivery: Delivery;
-  readonly spec: CommandSpec;
-  readonly frame: Uint8Array;
-  /** Where it waits or is in flight; null before and after. */
-  lane: Lane | null;
-  /** Unix milliseconds. */
-  writtenAt: number | null;
-  /** By the monotonic clock. */
-  ackDueAt: number;
-};
-
+const maxStopsInFlight = 64;
 /** What a lane writes to: the session it belongs to. */
-export type Line = {
+export type Outlet = {
   readonly deviceId: string;
   readonly epoch: number;
   readonly protocol: Protocol;
@@ -51,30 +37,30 @@ export type LaneHost = {
   written(entry: LaneEntry): void;
   ended(entry: LaneEntry, outcome: Outcome): void;
   /** A lane that had turned deliveries away takes some again. */
-  hasRoom(line: Line): void;
+  hasRoom(outlet: Outlet): void;
 };
 
 export class Lane implements TimerTarget {
   readonly #host: LaneHost;
-  readonly #line: Line;
-  readonly #ackTimer = new Timer(this);
+  readonly #outlet: Outlet;
   /** Most urgent first. */
   #waiting: LaneEntry[] = [];
-  /** In the order of their writes. */
-  #inFlight: LaneEntry[] = [];
+  readonly #inFlight: InFlight;
+  readonly #places = new WrittenPlaces();
   #lastFrameAt = Number.NEGATIVE_INFINITY;
   /** The last frame that wanted an answer got none. */
   #unanswered = false;
   #turnedAway = false;
   #cancelGap: (() => void) | null = null;
 
-  constructor(host: LaneHost, line: Line) {
+  constructor(host: LaneHost, outlet: Outlet) {
     this.#host = host;
-    this.#line = line;
+    this.#outlet = outlet;
+    this.#inFlight = new InFlight({ clock: host.clock, wheel: host.wheel, target: this });
   }
 
   get inFlight(): number {
-    return this.#inFlight.length;
+    return this.#inFlight.size;
   }
 
   get waiting(): number {
@@ -83,9 +69,14 @@ export class Lane implements TimerTarget {
 
   /** Lines the entry up and writes it if its turn is now. Whatever becomes of it, the host hears. */
   offer(entry: LaneEntry): void {
+    const overtaken = this.#overtaken(entry);
+    if (overtaken) {
+      this.#end(entry, overtaken);
+      return;
+    }
     if (this.#waiting.length >= this.#capacity(entry)) {
       const last = this.#waiting.at(-1);
-      if (!last || rank(last) >= rank(entry)) {
+      if (!last || rankOf(last) >= rankOf(entry)) {
         this.#turnAway(entry);
         return;
       }
@@ -94,7 +85,7 @@ export class Lane implements TimerTarget {
     }
     entry.lane = this;
     let at = this.#waiting.length;
-    while (at > 0 && rank(this.#waiting[at - 1]!) < rank(entry)) at -= 1;
+    while (at > 0 && rankOf(this.#waiting[at - 1]!) < rankOf(entry)) at -= 1;
     this.#waiting.splice(at, 0, entry);
     this.#advance();
   }
@@ -115,8 +106,15 @@ export class Lane implements TimerTarget {
 
   /** Whether the message answers something in flight, which then ends. */
   acknowledge(message: Message): boolean {
-    // An answer that carries the wire id goes to its own attempt, whatever else it would fit.
-    return this.#land(message, true) || this.#land(message, false);
+    const answer = this.#inFlight.answered(message);
+    if (!answer) return false;
+    const { entry, ack } = answer;
+    this.#unanswered = false;
+    const endedAt = this.#host.clock.now();
+    const writtenAt = entry.writtenAt ?? endedAt;
+    this.#end(entry, outcomeOfAck(ack, { writtenAt, endedAt, frameIn: toHex(message.frame) }));
+    this.#advance();
+    return true;
   }
 
   /** A late answer came: the device does answer, and that command needs no further write. */
@@ -139,10 +137,8 @@ export class Lane implements TimerTarget {
   close(waiting: UnwrittenReason, inFlight: AmbiguousReason): void {
     this.#cancelGap?.();
     this.#cancelGap = null;
-    this.#host.wheel.cancel(this.#ackTimer);
     this.sendBack(waiting);
-    const lost = this.#inFlight;
-    this.#inFlight = [];
+    const lost = this.#inFlight.takeAll();
     const endedAt = this.#host.clock.now();
     for (const entry of lost) {
       const { writtenAt } = entry;
@@ -151,25 +147,19 @@ export class Lane implements TimerTarget {
   }
 
   onTimer(): void {
-    const ticks = this.#host.clock.ticks();
     const endedAt = this.#host.clock.now();
-    const overdue = this.#inFlight.filter((entry) => entry.ackDueAt <= ticks);
-    if (overdue.length > 0) {
-      this.#inFlight = this.#inFlight.filter((entry) => entry.ackDueAt > ticks);
+    for (const entry of this.#inFlight.takeOverdue()) {
       this.#unanswered = true;
-      for (const entry of overdue) {
-        const { writtenAt } = entry;
-        this.#end(entry, { kind: 'ambiguous', reason: 'no-ack', writtenAt, endedAt });
-      }
+      const { writtenAt } = entry;
+      this.#end(entry, { kind: 'ambiguous', reason: 'no-ack', writtenAt, endedAt });
     }
-    this.#armAckTimer();
     this.#advance();
   }
 
   /** How many may wait for the entry to join them. After an unanswered frame: one at a time. */
   #capacity(entry: LaneEntry | null): number {
-    if (!this.#unanswered || (entry && isUrgent(entry))) return maxWaiting;
-    return this.#inFlight.length === 0 ? 1 : 0;
+    if (!this.#unanswered || (entry && isStop(entry))) return maxWaiting;
+    return this.#inFlight.count(false) === 0 ? 1 : 0;
   }
 
   #turnAway(entry: LaneEntry): void {
@@ -181,11 +171,11 @@ export class Lane implements TimerTarget {
     this.#writeDue();
     if (!this.#turnedAway || this.#waiting.length >= this.#capacity(null)) return;
     this.#turnedAway = false;
-    this.#host.hasRoom(this.#line);
+    this.#host.hasRoom(this.#outlet);
   }
 
   #writeDue(): void {
-    const { gapMs } = this.#line.protocol.limits;
+    const { gapMs } = this.#outlet.protocol.limits;
     for (;;) {
       const head = this.#waiting[0];
       if (!head || !this.#mayFly(head)) return;
@@ -200,8 +190,10 @@ export class Lane implements TimerTarget {
   }
 
   #mayFly(entry: LaneEntry): boolean {
-    if (isUrgent(entry)) return this.#inFlight.length < maxUrgentInFlight;
-    return this.#inFlight.length < (this.#unanswered ? 1 : this.#line.protocol.limits.inFlight);
+    if (isStop(entry)) return this.#inFlight.count(true) < maxStopsInFlight;
+    return (
+      this.#inFlight.count(false) < (this.#unanswered ? 1 : this.#outlet.protocol.limits.inFlight)
+    );
   }
 
   #armGap(waitMs: number): void {
@@ -219,75 +211,45 @@ export class Lane implements TimerTarget {
       this.#end(entry, hindrance);
       return;
     }
-    if (!this.#line.write(entry.frame)) {
+    if (!this.#outlet.write(entry.frame)) {
       this.#end(entry, { kind: 'unwritten', reason: 'socket-closed' });
       return;
     }
     entry.writtenAt = now;
+    this.#places.written(entry.delivery.place);
     this.#lastFrameAt = clock.ticks();
     this.#host.written(entry);
     if (entry.spec.ack === 'none') {
       this.#end(entry, { kind: 'unacknowledged', writtenAt: now, endedAt: now, frameIn: null });
       return;
     }
-    entry.ackDueAt = this.#lastFrameAt + entry.delivery.ackTimeoutMs;
-    this.#inFlight.push(entry);
-    this.#armAckTimer();
+    this.#inFlight.add(entry);
   }
 
   /** What has come between lining up and now. */
-  #hindrance({ delivery }: LaneEntry, now: number): Outcome | null {
+  #hindrance(entry: LaneEntry, now: number): Outcome | null {
+    const { delivery } = entry;
     if (now >= delivery.deadline) {
       const detail = `its time was over ${now - delivery.deadline} ms before its turn to be written`;
       return { kind: 'refused', reason: 'expired', detail };
     }
-    if (delivery.epoch !== this.#line.epoch) return { kind: 'unwritten', reason: 'stale-epoch' };
+    if (delivery.epoch !== this.#outlet.epoch) return { kind: 'unwritten', reason: 'stale-epoch' };
     if (!this.#host.holdsLease()) {
       return { kind: 'unwritten', reason: 'offline', detail: 'the gateway has lost its lease' };
     }
-    return null;
+    return this.#overtaken(entry);
   }
 
-  #land(message: Message, sameWireId: boolean): boolean {
-    for (let at = 0; at < this.#inFlight.length; at += 1) {
-      const entry = this.#inFlight[at]!;
-      const { wireId, params } = entry.delivery;
-      if ((wireId === message.msgId) !== sameWireId) continue;
-      const ack = entry.spec.recognise(params, wireId, message);
-      if (!ack) continue;
-      this.#inFlight.splice(at, 1);
-      this.#unanswered = false;
-      this.#armAckTimer();
-      const endedAt = this.#host.clock.now();
-      const writtenAt = entry.writtenAt ?? endedAt;
-      this.#end(entry, outcomeOfAck(ack, { writtenAt, endedAt, frameIn: toHex(message.frame) }));
-      this.#advance();
-      return true;
-    }
-    return false;
-  }
-
-  #armAckTimer(): void {
-    const { wheel, clock } = this.#host;
-    if (this.#inFlight.length === 0) {
-      wheel.cancel(this.#ackTimer);
-      return;
-    }
-    let dueAt = Number.POSITIVE_INFINITY;
-    for (const entry of this.#inFlight) dueAt = Math.min(dueAt, entry.ackDueAt);
-    wheel.schedule(this.#ackTimer, dueAt - clock.ticks());
+  /** A later command of its line went out on this session: it would undo what that one did. */
+  #overtaken({ delivery: { place } }: LaneEntry): Outcome | null {
+    const later = this.#places.laterThan(place);
+    if (later === null) return null;
+    const detail = `place ${later} of its line was written before its own, ${place?.seq}`;
+    return { kind: 'unwritten', reason: 'key-blocked', detail };
   }
 
   #end(entry: LaneEntry, outcome: Outcome): void {
     entry.lane = null;
     this.#host.ended(entry, outcome);
   }
-}
-
-function isUrgent({ delivery, spec }: LaneEntry): boolean {
-  return delivery.priority >= urgentPriority || spec.priority >= urgentPriority;
-}
-
-function rank(entry: LaneEntry): number {
-  return isUrgent(entry) ? urgentPriority : entry.delivery.priority;
 }

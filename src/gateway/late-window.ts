@@ -1,4 +1,7 @@
-/** Written frames whose answer did not come in time: it may still come, on this connection or on the next. */
+/**
+ * Written frames whose answer did not come in time: it may still come, on this connection or on the next, also
+ * where another gateway wrote the frame.
+ */
 import type { Delivery } from '../bridge/messages.ts';
 import type { Ack } from '../outcome.ts';
 import type { CommandSpec, Message } from '../protocols/protocol.ts';
@@ -14,7 +17,8 @@ type Unanswered = {
 export type LateAnswer = { delivery: Delivery; ack: Ack; writtenAt: number };
 
 export type LateWindow = {
-  add(delivery: Delivery, spec: CommandSpec, writtenAt: number): void;
+  /** Waits for its answer, for `forMs` if that is shorter than the window. Adding one again is harmless. */
+  add(delivery: Delivery, spec: CommandSpec, writtenAt: number, forMs?: number): void;
   /** What the message answers, if anything; each frame is answered once. */
   match(message: Message): LateAnswer | null;
   /** The command has its answer: earlier attempts of it are not waited for. */
@@ -27,7 +31,7 @@ export type LateWindow = {
 export type LateWindowDeps = { windowMs: number; maxFrames: number; clock: Clock };
 
 export function createLateWindow({ windowMs, maxFrames, clock }: LateWindowDeps): LateWindow {
-  /** Oldest first, which is also the order of their ends. */
+  /** Oldest first. One that ends early may stay until those before it are over: it is not matched any more. */
   const all = new Set<Unanswered>();
   const byDevice = new Map<string, Unanswered[]>();
 
@@ -48,8 +52,15 @@ export function createLateWindow({ windowMs, maxFrames, clock }: LateWindowDeps)
   }
 
   return {
-    add(delivery, spec, writtenAt) {
-      const entry = { delivery, spec, writtenAt, until: clock.ticks() + windowMs };
+    add(delivery, spec, writtenAt, forMs = windowMs) {
+      const until = clock.ticks() + Math.min(forMs, windowMs);
+      const entry = { delivery, spec, writtenAt, until };
+      for (const other of byDevice.get(delivery.deviceId) ?? []) {
+        if (other.delivery.id !== delivery.id || other.delivery.attempt !== delivery.attempt)
+          continue;
+        if (other.until >= until) return;
+        drop(other);
+      }
       all.add(entry);
       const known = byDevice.get(delivery.deviceId);
       if (known) known.push(entry);

@@ -11,6 +11,7 @@ import { printReady, type ReadyLine } from '../lifecycle/ready-line.ts';
 import { createLog, type Log } from '../log/log.ts';
 import { createAdminServer } from '../metrics/admin-server.ts';
 import { createMetrics } from '../metrics/metrics.ts';
+import { createPacer } from '../pacer.ts';
 import { protocols } from '../protocols/index.ts';
 import { systemClock } from './clock.ts';
 import { createGateway } from './gateway.ts';
@@ -30,6 +31,8 @@ export type StartGatewayDeps = {
 /** Closers besides the gateway's own that the end of the process waits for. */
 const CLOSE_GRACE_MS = 10_000;
 const STOP_TIMEOUT_MS = 5_000;
+/** What the flush of returning devices may run ahead of its rate: one that comes alone waits for nothing. */
+const FLUSH_BURST_S = 0.05;
 
 /** Starts a gateway in this process; resolves when devices can connect. */
 export async function startGateway({ config, ...deps }: StartGatewayDeps): Promise<RunningGateway> {
@@ -74,6 +77,13 @@ async function open(
     return redis;
   };
 
+  const { flushRate } = config.gateway;
+  const flushPacer = createPacer({
+    perSecond: flushRate,
+    burst: Math.max(1, Math.round(flushRate * FLUSH_BURST_S)),
+    clock: systemClock,
+  });
+  metrics.observeFlushBacklog(() => flushPacer.size());
   const bridge = createGatewayBridge({
     gatewayId,
     redis: connect('commands'),
@@ -81,6 +91,7 @@ async function open(
     keys: createKeys(prefix, config.outbound.shards),
     log,
     leaseMs: config.gateway.leaseMs,
+    flushPacer,
     onMessages: (direction, count) => metrics.bridgeMessages.inc({ direction }, count),
   });
   const gateway = createGateway({

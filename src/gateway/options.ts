@@ -29,6 +29,8 @@ export type GatewayOptions = {
   /** Ends that are kept until the worker has settled them. */
   keptEnds: number;
   keptEndMs: number;
+  /** How long after an attempt was settled it is known to have been written. */
+  settledWriteMs: number;
   /** How long, and for how many frames, a late answer is waited for. */
   lateWindowMs: number;
   lateFrames: number;
@@ -51,6 +53,7 @@ export const defaultOptions: GatewayOptions = {
   pendingReports: 20_000,
   keptEnds: 50_000,
   keptEndMs: 600_000,
+  settledWriteMs: 15_000,
   lateWindowMs: 600_000,
   lateFrames: 50_000,
 };

@@ -3,7 +3,7 @@ import type { GatewayBridge, Login } from '../bridge/gateway-bridge.ts';
 import type { Fields, Message, Protocol } from '../protocols/protocol.ts';
 import type { Clock } from './clock.ts';
 import type { CloseReason, Counts } from './counts.ts';
-import { Lane, type LaneHost, type Line } from './lane.ts';
+import { Lane, type LaneHost, type Outlet } from './lane.ts';
 import type { GatewayOptions } from './options.ts';
 import { Timer, type TimerTarget, type TimerWheel } from './timer-wheel.ts';
 
@@ -43,7 +43,7 @@ export type SessionHost = {
  */
 export type SessionState = 'logging-in' | 'standing' | 'unregistered' | 'denied' | 'closed';
 
-export class Session implements Line, TimerTarget {
+export class Session implements Outlet, TimerTarget {
   readonly #host: SessionHost;
   readonly connection: Carrier;
   readonly protocol: Protocol;
@@ -58,6 +58,8 @@ export class Session implements Line, TimerTarget {
   #held: Message[] | null = null;
   #timer: Timer | null = null;
   #asking = false;
+  /** It stands, and the frames it left unanswered elsewhere are being loaded: its messages are held. */
+  #recalling = false;
   #retryMs: number;
   #deniedUntil = 0;
   /** Names of heartbeats, each followed by when it was last reported: a handful at most. */
@@ -89,10 +91,10 @@ export class Session implements Line, TimerTarget {
       this.state = 'logging-in';
       this.logIn();
     }
-    if (this.state === 'standing' || this.state === 'unregistered') {
-      this.#host.uplink(this, message);
-    } else if (this.state === 'logging-in') {
+    if (this.state === 'logging-in' || this.#recalling) {
       this.#hold(message);
+    } else if (this.state === 'standing' || this.state === 'unregistered') {
+      this.#host.uplink(this, message);
     } else {
       this.#host.counts.droppedMessages += 1;
     }
@@ -126,12 +128,14 @@ export class Session implements Line, TimerTarget {
   /** It takes and gives nothing from now on. */
   end(): void {
     this.state = 'closed';
+    this.#recalling = false;
     this.#held = null;
     this.#disarm();
   }
 
   onTimer(): void {
-    if (this.#asking) this.#serveUnregistered();
+    if (this.#recalling) this.#recalled();
+    else if (this.#asking) this.#serveUnregistered();
     else if (this.state === 'unregistered') this.logIn();
   }
 
@@ -155,6 +159,22 @@ export class Session implements Line, TimerTarget {
     this.epoch = login.epoch;
     this.#retryMs = this.#host.options.loginRetryMs;
     this.#host.stood(this);
+    if (login.recalled && !this.#isClosed()) this.#recall(login.recalled);
+    else this.#release();
+  }
+
+  /** Deliveries may come meanwhile; but what the device says first may be the answer to an older frame. */
+  #recall(recalled: Promise<void>): void {
+    this.#recalling = true;
+    this.#arm(this.#host.options.slowLoginMs);
+    const done = () => this.#recalled();
+    recalled.then(done, done);
+  }
+
+  #recalled(): void {
+    if (!this.#recalling) return;
+    this.#recalling = false;
+    this.#disarm();
     this.#release();
   }
 

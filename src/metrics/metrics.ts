@@ -76,6 +76,13 @@ export function createMetrics(role: Role) {
       ...of('worker'),
     }),
 
+    scheduleTicks: new Counter({
+      name: 'schedule_ticks_total',
+      help: 'Ticks of schedules that came due, by their end: accepted, repeated, refused, missed, gone, invalid.',
+      labelNames: ['end'],
+      ...of('worker'),
+    }),
+
     gatewayFrames: new Counter({
       name: 'gateway_frames_total',
       help: 'Frames read from (in) and written to (out) devices.',
@@ -142,6 +149,11 @@ export function createMetrics(role: Role) {
       observed(registry, 'tcp_connections_active', 'Open connections of devices.', async () =>
         read(),
       );
+    },
+    /** Exposes how many devices that came back wait for their slot, asked at every scrape. */
+    observeFlushBacklog(read: () => number) {
+      const help = 'Devices that came back to parked commands and wait for their slot.';
+      observed(registry, 'gateway_flush_backlog', help, async () => read());
     },
     /** Exposes a PostgreSQL pool, asked at every scrape. */
     observePool(pool: PoolSizes) {

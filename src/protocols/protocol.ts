@@ -86,8 +86,22 @@ export type CommandSpec = {
   onAmbiguous: AmbiguityPolicy;
   /** Commands of one key are written in the order in which they joined; null: unordered. Same text = same line. */
   orderKey(params: Params): string | null;
-  /** Names of commands whose unwritten instances of the same order key this one replaces. */
+  /** Names of commands whose unwritten instances in its line this one replaces. */
   supersedes: readonly string[];
+  /**
+   * What it sets, where that decides what it replaces: it supersedes only what sets nothing beyond that.
+   * Absent: it replaces whatever `supersedes` names.
+   */
+  covers?(params: Params): readonly string[];
+  /**
+   * A stop. It waits for no command of its line but other stops, not even for a written one, and what it
+   * supersedes gets no further attempt. It is the lane's next frame and waits there only for the gap.
+   */
+  preempts?: true;
+  /** It is refused (CONFLICT) while one of these stands unfinished in its line. */
+  excludes?: readonly string[];
+  /** How to find out whether a frame that was possibly written took effect; without it `probe` is not offered. */
+  probe?: Probe;
   /** Checks that a schema cannot say; returns a sentence that says what to change, or null. */
   check?(params: Params): string | null;
   /** The frame for one device. Params were validated. */
@@ -95,6 +109,44 @@ export type CommandSpec = {
   /** The device's answer to this command in `message`, or null when the message is something else. Never throws. */
   recognise(params: Params, wireId: number, message: Message): Ack | null;
 };
+
+/** Something the device said by itself, as it was stored. */
+export type Observation = { name: string; at: number; fields: Fields };
+
+/** What a probe has to go on. */
+export type Evidence = {
+  /** The device's answer to the probe. */
+  answer: Ack;
+  /** When the frame in question was written, or may have been; Unix milliseconds. */
+  writtenAt: number;
+  /** Reports from before that moment and from after it, each newest first, bounded. */
+  before: readonly Observation[];
+  since: readonly Observation[];
+};
+
+export type ProbeVerdict =
+  /** It did what it should: succeeded, inferred. */
+  | { kind: 'took-effect'; result: Record<string, unknown> }
+  /** Surely not: it may be sent again. */
+  | { kind: 'no-effect' }
+  /** Nothing can be said; the sentence says why. */
+  | { kind: 'unclear'; reason: string };
+
+export type Probe = {
+  /** Names of the reports that count as evidence. */
+  reports: readonly string[];
+  /** Pure; never throws. */
+  judge(params: Params, evidence: Evidence): ProbeVerdict;
+} & (
+  | {
+      /** Ask with another command of the table before anything is sent again. */
+      kind: 'ask';
+      command: string;
+      params(params: Params): Params;
+    }
+  /** Send the same frame again: the device tells a repetition from something new. Judged when it refuses. */
+  | { kind: 'repeat' }
+);
 
 export type Sniff = 'match' | 'more' | 'no';
 

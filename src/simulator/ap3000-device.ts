@@ -86,7 +86,20 @@ export function createAp3000Behaviour({ charging, now }: Ap3000Deps): Behaviour 
       return name.endsWith('.reply') && name !== 'card.reply' ? 'answer' : 'command';
     },
     obey,
-    portReport: (device, port) => up(device, 'power', nextMsgId(device), powerFields(port)),
+    repeated(device, message, earlier) {
+      const { name, fields } = message;
+      const isStart = name === 'charge.control' && fields['action'] === 1;
+      if (!isStart || !earlier.executed || device.knobs.repeatedStart === 'same-answer')
+        return null;
+      const { orderNo, port } = fields;
+      const more = { result: sameState, orderNo, port, pendingPorts: 0 };
+      return { says: 'nack', executed: true, frames: [reply(device, message, more)] };
+    },
+    portReport,
+    stateReports(device) {
+      const active = [...(device.ports?.values() ?? [])].filter(({ charging: on }) => on);
+      return active.map((port) => portReport(device, port));
+    },
     settlement(device, port, why) {
       const msgId = nextMsgId(device);
       const frame = up(device, 'settlement', msgId, settlementFields(port, why));
@@ -95,6 +108,10 @@ export function createAp3000Behaviour({ charging, now }: Ap3000Deps): Behaviour 
     settles: (answer, settlement) =>
       answer.name === 'settlement.reply' && answer.msgId === settlement.msgId,
   };
+
+  function portReport(device: Device, port: Port): Uint8Array {
+    return up(device, 'power', nextMsgId(device), powerFields(port));
+  }
 
   function register(device: Device): Uint8Array {
     const kind = Number.parseInt(device.deviceId.slice(0, 2), 16);

@@ -11,6 +11,7 @@ export type BkvDeps = { charging: Charging; now: () => number };
 const ok = 1;
 const failed = 0;
 const holes = [0, 1] as const;
+const firstSocket = 1;
 /** Hole status: online and idle, online and charging, and the same at the end of an ordered time. */
 const idleStatus = 0x80;
 const chargingStatus = 0x90;
@@ -65,8 +66,14 @@ export function createBkvBehaviour({ charging, now }: BkvDeps): Behaviour {
       return answers.has(name) ? 'answer' : 'command';
     },
     obey,
-    portReport: (device, port) =>
-      up(device, 'status.report', 0, { kv: [clusterOf(device, port.socket)] }),
+    // no vendor document has another answer for it
+    repeated: () => null,
+    portReport: (device, port) => statusReport(device, port.socket),
+    stateReports(device) {
+      const sockets = new Set([...(device.ports?.values() ?? [])].map(({ socket }) => socket));
+      const spokenOf = sockets.size > 0 ? [...sockets] : [firstSocket];
+      return spokenOf.map((socket) => statusReport(device, socket));
+    },
     settlement(device, port, why) {
       const name = endNames[String(port.order['kind'])] ?? 'charge.end';
       const { socket } = port;
@@ -79,6 +86,10 @@ export function createBkvBehaviour({ charging, now }: BkvDeps): Behaviour {
       return forOthers && answer.fields['socketNo'] === settlement.socket;
     },
   };
+
+  function statusReport(device: Device, socket: number): Uint8Array {
+    return up(device, 'status.report', 0, { kv: [clusterOf(device, socket)] });
+  }
 
   function heartbeat(device: Device): Uint8Array {
     const iccid = `898604${device.deviceId.padStart(14, '0')}`;

@@ -21,6 +21,7 @@ export function createDevice(deps: DeviceDeps): Device {
     loggedIn: false,
     silent: false,
     refuseNext: 0,
+    loseNext: 0,
     lastMsgId: deps.random.whole(0, 0x7fff),
     lastBusinessNo: deps.random.whole(0, 0x7fff),
     ports: null,

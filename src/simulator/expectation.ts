@@ -20,8 +20,12 @@ export type Shown = {
   status: string;
   inferred: boolean;
   maxAttempts: number;
-  attempts: readonly { wireId: number; frameOut: string }[];
+  /** `probe`: a question about the attempt before. */
+  attempts: readonly { wireId: number; frameOut: string; probe?: boolean }[];
 };
+
+/** The message that asks for the state of a port when a start went unanswered. */
+const probeName = 'port.query';
 
 export type Difference = { id: string; deviceId: string; command: string; says: string };
 
@@ -33,6 +37,7 @@ export function compare(
 ): Difference[] {
   const differences: Difference[] = [];
   const received = new Map<string, FrameEntry[]>();
+  const probed = new Set<string>();
   for (const frame of frames) {
     const key = keyOf(frame.deviceId, frame.wireId);
     const list = received.get(key);
@@ -48,15 +53,18 @@ export function compare(
       differs('the API does not know it');
       continue;
     }
-    const wireIds = new Set(end.attempts.map(({ wireId }) => wireId));
+    const attempts = end.attempts.filter(({ probe }) => !probe);
+    const wireIds = new Set(attempts.map(({ wireId }) => wireId));
     if (wireIds.size > 1) differs(`it was sent under the wire ids ${[...wireIds].join(', ')}`);
     const seen = [...wireIds].flatMap((wireId) => received.get(keyOf(deviceId, wireId)) ?? []);
     for (const wireId of wireIds) received.delete(keyOf(deviceId, wireId));
-    const foreign = seen.find(({ frame }) => end.attempts.every((one) => one.frameOut !== frame));
+    const foreign = seen.find(({ frame }) => attempts.every((one) => one.frameOut !== frame));
     if (foreign) differs(`the device received ${foreign.frame}, which is in no attempt`);
-    if (seen.length > end.attempts.length) {
-      differs(`the device received it ${seen.length} times in ${end.attempts.length} attempts`);
+    if (seen.length > attempts.length) {
+      differs(`the device received it ${seen.length} times in ${attempts.length} attempts`);
     }
+    const answered = seen.filter(({ answeredAt }) => answeredAt !== null);
+    if (!command.repeatable && answered.length < attempts.length) probed.add(deviceId);
     if (seen.length === 0) {
       differs(`it is ${end.status}, but never reached the device`);
       continue;
@@ -68,6 +76,8 @@ export function compare(
   }
   for (const frame of [...received.values()].flat()) {
     const { deviceId, name, wireId } = frame;
+    // a probe belongs to no command
+    if (name === probeName && probed.has(deviceId)) continue;
     const says = `the device received wire id ${wireId}, which is in no command: ${frame.frame}`;
     differences.push({ id: '-', deviceId, command: name, says });
   }
@@ -78,12 +88,18 @@ function expectedEnds(command: Sent, end: Shown, seen: readonly FrameEntry[]): s
   if (command.ack === 'none') return ['unacknowledged'];
   const answered = seen.filter(({ answeredAt }) => answeredAt !== null);
   if (answered.length > 0) {
-    return [...new Set(answered.map(({ says }) => (says === 'nack' ? 'rejected' : 'succeeded')))];
+    return [...new Set(answered.flatMap(endsOfAnswer))];
   }
   // a probe may find the effect of a command whose answer was lost
   if (end.inferred && seen.some(({ executed }) => executed)) return ['succeeded', 'unknown'];
   if (command.repeatable && seen.length < end.maxAttempts) return ['tried again'];
   return ['unknown'];
+}
+
+function endsOfAnswer({ says, executed }: FrameEntry): string[] {
+  if (says !== 'nack') return ['succeeded'];
+  // "same state", said to a frame that came again: whose charge it is, a report tells, or nothing does
+  return executed ? ['succeeded', 'unknown'] : ['rejected'];
 }
 
 function storyOf(seen: readonly FrameEntry[]): string {

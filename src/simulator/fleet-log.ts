@@ -26,10 +26,12 @@ export type FrameEntry = {
   intended: Intended;
   /** What the answer says, whether or not it is sent; `nothing`: there is none, or the device never looked. */
   says: 'ack' | 'nack' | 'nothing';
-  /** The command took effect, with this frame or an earlier one of the same wire id. */
+  /** The command took effect, with this frame or an earlier one of the same wire id, whatever the answer says. */
   executed: boolean;
   /** When the answer's bytes were handed to the socket; null: they were not. */
   answeredAt: number | null;
+  /** Hex of those bytes. */
+  answer: string | null;
   /** The device had seen this wire id before. */
   duplicate: boolean;
 };

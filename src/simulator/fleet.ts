@@ -63,6 +63,8 @@ export type DeviceHandle = {
   silence(on?: boolean): void;
   /** Refuses the next commands, whatever the dice say. */
   refuseNext(count?: number): void;
+  /** Obeys the next commands and loses its answers to them. */
+  loseAnswers(count?: number): void;
   /** Breaks the connection and comes back after `reconnectMs`. */
   dropConnection(): void;
   setKnobs(knobs: Partial<Knobs>): void;
@@ -190,8 +192,15 @@ export function createFleet(options: FleetOptions): Fleet {
     } else if (!device.loggedIn) {
       device.loggedIn = true;
       stats.loggedIn += 1;
+      if (device.knobs.stateAtLogin) reportState(device);
       charging.resume(device);
       if (stats.loggedIn === devices.size) allIn?.();
+    }
+  }
+
+  function reportState(device: Device): void {
+    for (const frame of device.behaviour.stateReports(device)) {
+      if (device.link.send(frame)) stats.reports += 1;
     }
   }
 
@@ -327,6 +336,9 @@ function handleOf(device: Device, charging: ReturnType<typeof createCharging>): 
     },
     refuseNext(count = 1) {
       device.refuseNext = count;
+    },
+    loseAnswers(count = 1) {
+      device.loseNext = count;
     },
     dropConnection: () => link.drop('reset'),
     setKnobs(knobs) {

@@ -1,4 +1,6 @@
 /** What a device does with a frame from the server: it is written down, judged by the dice, obeyed and answered. */
+
+import { toHex } from '../protocols/bytes.ts';
 import type { Message } from '../protocols/protocol.ts';
 import { remember } from './device.ts';
 import type { FleetLog, FrameEntry } from './fleet-log.ts';
@@ -35,8 +37,12 @@ export function createIntake({ log, stats, now, isRunning }: IntakeDeps): Intake
     // a repeated frame gets the answer of the first; one that never got through is obeyed now
     const known = earlier && earlier.name === name ? earlier.reply : null;
     const fresh = known === null && fate.heard;
-    const reply =
-      known ?? (fate.heard ? device.behaviour.obey(device, message, fate.refuse) : unheard);
+    const { behaviour } = device;
+    const reply = known
+      ? (behaviour.repeated(device, message, known) ?? known)
+      : fate.heard
+        ? behaviour.obey(device, message, fate.refuse)
+        : unheard;
     if (fresh) remember(device, msgId, { name, reply });
     else if (earlier === undefined) remember(device, msgId, null);
 
@@ -72,6 +78,7 @@ export function createIntake({ log, stats, now, isRunning }: IntakeDeps): Intake
     if (!sent) stats.unanswered += 1;
     else if (reply.says !== 'nothing') {
       entry.answeredAt = now();
+      entry.answer = reply.frames.map((frame) => toHex(frame)).join('');
       if (reply.says === 'ack') stats.acks += 1;
       else stats.nacks += 1;
     }
@@ -92,11 +99,12 @@ export function createIntake({ log, stats, now, isRunning }: IntakeDeps): Intake
       name,
       cmd,
       subCmd,
-      frame: Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength).toString('hex'),
+      frame: toHex(frame),
       intended: 'none',
       says: 'nothing',
       executed: false,
       answeredAt: null,
+      answer: null,
       duplicate,
     };
   }
@@ -124,6 +132,10 @@ function fateOf(device: Device): Fate {
   const { knobs, random } = device;
   const nothing = { heard: false, answers: false, refuse: false, late: false, drop: null };
   if (device.silent || !device.link.isOpen) return nothing;
+  if (device.loseNext > 0) {
+    device.loseNext -= 1;
+    return { ...nothing, heard: true };
+  }
   if (random.chance(knobs.disconnect)) {
     if (random.chance(0.5)) return { ...nothing, drop: 'before' };
     return { ...nothing, heard: true, answers: true, drop: 'after' };

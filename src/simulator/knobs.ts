@@ -24,6 +24,13 @@ export type Knobs = {
   heartbeatMs: number | null;
   /** A login is repeated after this, until it is answered. */
   loginRepeatMs: number;
+  /**
+   * After a login it reports its state: BKV every socket that was spoken of, or socket 1 while none was;
+   * AP3000 every port that charges.
+   */
+  stateAtLogin: boolean;
+  /** What an AP3000 says to a start that it has obeyed under the same message id: the same once more, or 2. */
+  repeatedStart: 'same-answer' | 'same-state';
   /** Port reports of a charging port; null: the interval of the protocol (5 min). */
   reportMs: number | null;
   /** A charge ends by itself after this; null: after the time that was ordered. */
@@ -45,6 +52,8 @@ export const calmKnobs: Knobs = {
   reconnectMs: [500, 2000],
   heartbeatMs: null,
   loginRepeatMs: 20_000,
+  stateAtLogin: false,
+  repeatedStart: 'same-answer',
   reportMs: null,
   chargeMs: null,
   settlementMs: 2000,

@@ -69,6 +69,8 @@ function steer(fleet: Fleet, deviceId: string, order: Steer): unknown {
       return device.silence(order.on);
     case 'refuseNext':
       return device.refuseNext(order.count);
+    case 'loseAnswers':
+      return device.loseAnswers(order.count);
     case 'dropConnection':
       return device.dropConnection();
     case 'setKnobs':

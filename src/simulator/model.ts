@@ -67,6 +67,8 @@ export type Device = {
   silent: boolean;
   /** So many commands are refused before the dice decide again. */
   refuseNext: number;
+  /** So many commands are obeyed, and their answers lost, before the dice decide again. */
+  loseNext: number;
   /** The last message id, or business number, that it gave. */
   lastMsgId: number;
   lastBusinessNo: number;
@@ -100,8 +102,12 @@ export type Behaviour = {
   hears(device: Device, message: Message): Heard;
   /** Obeys, or refuses where the protocol can say so. */
   obey(device: Device, message: Message, refuse: boolean): Reply;
+  /** Another answer to a frame that came before and is not obeyed again; null: the one it had. */
+  repeated(device: Device, message: Message, reply: Reply): Reply | null;
   /** The state of a port as the device reports it by itself. */
   portReport(device: Device, port: Port): Uint8Array;
+  /** The state of all that it knows, where it reports that after a login. */
+  stateReports(device: Device): Uint8Array[];
   /** The end of a charge. */
   settlement(device: Device, port: Port, why: EndReason): Settlement;
   /** True when the answer belongs to that report. */

@@ -13,6 +13,7 @@ import type { FleetStats } from './stats.ts';
 export type Steer =
   | { what: 'silence'; on: boolean }
   | { what: 'refuseNext'; count: number }
+  | { what: 'loseAnswers'; count: number }
   | { what: 'dropConnection' }
   | { what: 'setKnobs'; knobs: Partial<Knobs> }
   | { what: 'endCharge'; port: number; socket: number }

@@ -20,6 +20,7 @@ const columns = {
   labels: ['labels', 'jsonb'],
   apiKey: ['api_key', 'text'],
   waiter: ['waiter', 'text'],
+  replayOf: ['replay_of', 'text'],
   status: ['status', 'text'],
   version: ['version', 'integer'],
   reason: ['reason', 'text'],

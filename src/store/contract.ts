@@ -54,8 +54,96 @@ export type Ledger = {
     limit: number;
     ledgerOnly: boolean;
   }): Promise<CommandRecord[]>;
+  /**
+   * Takes back a command that was stored by `claim` or `write` but refused a moment later, and its key with it.
+   * False when the row is not as it was accepted any more. Not batched.
+   */
+  unclaim(id: string): Promise<boolean>;
+  /** Many claims in one statement; one verdict each, in order. A key given twice: the first wins. */
+  claimMany(
+    claims: readonly { record: CommandRecord; idempotency: Idempotency }[],
+  ): Promise<Claim[]>;
+  /** Unfinished rows past their deadline, in the order of (deadline, id), for the sweeper. */
+  overdue(query: {
+    before: number;
+    after: { deadline: number; id: string } | null;
+    limit: number;
+  }): Promise<CommandRecord[]>;
+  /**
+   * Of these rows' devices and order keys: the newest command of these names that was accepted later than the
+   * row, by row id. Tells after a loss of the queue store which command a stop had already replaced.
+   */
+  replacedBy(
+    rows: readonly { id: string; deviceId: string; orderKey: string; names: readonly string[] }[],
+  ): Promise<Map<string, string>>;
+  /** Commands that ended as failed or unknown, were not purged, and settled at or after `since`; newest first. */
+  listDead(filter: DeadFilter & { cursor?: string; limit: number }): Promise<Page<CommandRecord>>;
+  /** Takes up to `limit` of them off that list; the rows stay. Resolves with those that were taken off. */
+  purgeDead(
+    filter: DeadFilter & { limit: number; at: number },
+  ): Promise<{ id: string; deviceId: string }[]>;
   /** Resolves when everything handed over so far is on disk or refused. */
   flush(): Promise<void>;
+};
+
+/** Times are of `settledAt`, Unix milliseconds. */
+export type DeadFilter = {
+  ids?: readonly string[];
+  deviceId?: string;
+  command?: string;
+  /** The command's code, such as NO_ACK. */
+  code?: string;
+  status?: 'failed' | 'unknown';
+  since: number;
+  until?: number;
+};
+
+export type Pause = { deviceId: string; pausedAt: number; by: string; reason: string | null };
+
+/** Devices whose commands are held back by order of an operator. */
+export type Pauses = {
+  /** False when it was paused already; the first pause stands. */
+  pause(pause: Pause): Promise<boolean>;
+  /** False when it was not paused. */
+  resume(deviceId: string): Promise<boolean>;
+  find(deviceId: string): Promise<Pause | null>;
+  /** All of them, by device id. */
+  list(query: { afterId: string | null; limit: number }): Promise<Pause[]>;
+};
+
+export type Schedule = {
+  key: string;
+  /** A cron expression, or null where `everyMs` is given. */
+  cron: string | null;
+  everyMs: number | null;
+  /** IANA name. */
+  timeZone: string;
+  /** The body that every tick hands to accept. */
+  body: Record<string, unknown>;
+  apiKey: string;
+  createdAt: number;
+  updatedAt: number;
+  /** Of the last tick that was handed to accept: when it was due and what came of it. */
+  lastTickAt: number | null;
+  lastCommandId: string | null;
+  lastError: string | null;
+};
+
+export type Schedules = {
+  /** True when it is new. */
+  put(
+    schedule: Pick<
+      Schedule,
+      'key' | 'cron' | 'everyMs' | 'timeZone' | 'body' | 'apiKey' | 'updatedAt'
+    >,
+  ): Promise<boolean>;
+  find(key: string): Promise<Schedule | null>;
+  list(query: { cursor?: string; limit: number }): Promise<Page<Schedule>>;
+  remove(key: string): Promise<boolean>;
+  ticked(
+    key: string,
+    tick: { at: number; commandId: string | null; error: string | null },
+  ): Promise<void>;
 };
 
 export type Device = {
@@ -105,4 +193,12 @@ export type StoredReport = {
 export type Reports = {
   /** Stores reports, each entry id once. */
   add(reports: readonly StoredReport[]): Promise<void>;
+  /** Reports of a device by these names, newest first: before a moment, or at and after it. */
+  recent(query: {
+    deviceId: string;
+    names: readonly string[];
+    before?: number;
+    since?: number;
+    limit: number;
+  }): Promise<StoredReport[]>;
 };

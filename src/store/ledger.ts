@@ -3,12 +3,14 @@ import type { Pool } from 'pg';
 import { DownlinkError } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import type { Metrics } from '../metrics/metrics.ts';
-import { claimCommand } from './claims.ts';
+import { claimCommands, unclaimCommand } from './claims.ts';
 import { listCommands } from './command-list.ts';
 import { type CommandRow, recordList, recordOf } from './command-rows.ts';
 import type { Ledger } from './contract.ts';
 import { createDatabase } from './database.ts';
+import { listDead, purgeDead } from './dead-letters.ts';
 import { createLedgerWriter } from './ledger-writer.ts';
+import { replacedBy } from './replacements.ts';
 import { createRetention, type Retention } from './retention.ts';
 
 export type LedgerDeps = {
@@ -43,11 +45,16 @@ const ledgerOnlySql = `
   SELECT ${recordList} FROM commands
   WHERE ended IS NULL AND ledger_only AND id > $1 AND accepted_at < $2 ORDER BY id LIMIT $3`;
 
+export const overdueSql = `
+  SELECT ${recordList} FROM commands
+  WHERE ended IS NULL AND deadline <= $1 AND (deadline, id) > ($2::bigint, $3)
+  ORDER BY deadline, id LIMIT $4`;
+
 export function createLedger({
   pool,
   log,
   metrics,
-  maxBatchRows = 500,
+  maxBatchRows = 1_000,
   maxPending = 20_000,
   writers: writerCount = 2,
   statementTimeoutMs,
@@ -89,7 +96,12 @@ export function createLedger({
   return {
     write: (record) => admit(() => writerOf(record.id).write(record)),
     markLedgerOnly: (id) => admit(() => writerOf(id).markLedgerOnly(id)),
-    claim: (record, idempotency) => admit(() => claimCommand(database, record, idempotency)),
+    async claim(record, idempotency) {
+      const claims = await admit(() => claimCommands(database, [{ record, idempotency }]));
+      return claims[0]!;
+    },
+    claimMany: (claims) => admit(() => claimCommands(database, claims)),
+    unclaim: (id) => admit(() => unclaimCommand(database, id)),
     async clearLedgerOnly(ids) {
       if (ids.length > 0) await database.query('ledger.clearLedgerOnly', clearSql, [ids]);
     },
@@ -107,6 +119,11 @@ export function createLedger({
       ledgerOnly
         ? records('ledger.ledgerOnly', ledgerOnlySql, [afterId ?? '', acceptedBefore, limit])
         : records('ledger.unfinished', unfinishedSql, [afterId ?? '', acceptedBefore, limit]),
+    overdue: ({ before, after, limit }) =>
+      records('ledger.overdue', overdueSql, [before, after?.deadline ?? 0, after?.id ?? '', limit]),
+    replacedBy: (rows) => replacedBy(database, rows),
+    listDead: (filter) => listDead(database, filter),
+    purgeDead: (filter) => purgeDead(database, filter),
     flush,
     async close() {
       closed = true;

@@ -13,6 +13,16 @@ const addSql = `
     name text, weight text, at bigint, "msgId" bigint, fields jsonb, frame text)
   ON CONFLICT (entry_id) DO NOTHING`;
 
+const reportList = `entry_id AS "entryId", device_id AS "deviceId", protocol, name, weight, at,
+  msg_id AS "msgId", fields, frame`;
+
+const recentSql = `
+  SELECT ${reportList} FROM device_reports
+  WHERE device_id = $1 AND name = ANY($2::text[]) AND at >= $3 AND at < $4
+  ORDER BY at DESC, entry_id DESC LIMIT $5`;
+
+type ReportRow = Omit<StoredReport, 'at' | 'msgId'> & { at: string; msgId: string };
+
 /** A report that can never be stored rejects with INTERNAL, after all others of the call were stored. */
 export function createReports({ database }: { database: Database }): Reports {
   return {
@@ -23,6 +33,16 @@ export function createReports({ database }: { database: Database }): Reports {
         await addAll(database, sorted.slice(start, start + maxReportsPerStatement), faults);
       }
       if (faults.length > 0) throw faults[0];
+    },
+    async recent({ deviceId, names, before, since, limit }) {
+      const rows = await database.read<ReportRow>('reports.recent', recentSql, [
+        deviceId,
+        names,
+        since ?? 0,
+        before ?? Number.MAX_SAFE_INTEGER,
+        limit,
+      ]);
+      return rows.map((row) => ({ ...row, at: Number(row.at), msgId: Number(row.msgId) }));
     },
   };
 }

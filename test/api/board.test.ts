@@ -2,6 +2,7 @@ import { Writable } from 'node:stream';
 import { Queue, Worker } from 'bullmq';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createBoard } from '../../dashboard/board.ts';
+import { createBoardRetry } from '../../dashboard/retry.ts';
 import { createFailures } from '../../src/api/failures.ts';
 import { closeRedis, connectRedis, type Redis } from '../../src/connections/redis.ts';
 import { createLog } from '../../src/log/log.ts';
@@ -57,6 +58,8 @@ beforeAll(async () => {
         { name: 'eve', passwordSha256: sha256('looks-only'), role: 'viewer' },
         { name: 'ada', passwordSha256: sha256('may:act'), role: 'admin' },
       ],
+      // These jobs are no commands of the ledger.
+      retry: createBoardRetry({ ledger: { find: async () => null }, replay: {} as never }),
       failures,
       log,
     }),
@@ -130,7 +133,6 @@ describe('the board', () => {
 
 const actions: ['PUT' | 'POST' | 'PATCH', string][] = [
   ['PUT', '/api/queues/outbound-0/retry/failed'],
-  ['PUT', '/api/queues/outbound-0/failed-1/retry'],
   ['PUT', '/api/queues/outbound-0/promote'],
   ['PUT', '/api/queues/outbound-0/delayed-1/promote'],
   ['POST', '/api/queues/outbound-0/add'],
@@ -155,7 +157,7 @@ describe('what would lose or repeat a command is refused, even to an admin', () 
     const before = await queue.getJobCounts();
     const answer = await ask(admin, method, path);
     expect(answer.statusCode).toBe(409);
-    expect(answer.json().message).toMatch(/\/v1\/commands/);
+    expect(answer.json().message).toMatch(/\/v1\/(commands|dead)/);
     expect(await queue.getJobCounts()).toEqual(before);
     expect(lines).toMatchObject([{ audit: true, user: 'ada', role: 'admin', status: 409 }]);
   });
@@ -164,6 +166,7 @@ describe('what would lose or repeat a command is refused, even to an admin', () 
 describe('a viewer', () => {
   it.each([
     ...actions,
+    ['PUT', '/api/queues/outbound-0/failed-1/retry'],
     ['PUT', '/api/queues/outbound-0/pause'],
     ['PUT', '/api/queues/outbound-0/clean/failed'],
     ['PUT', '/api/queues/outbound-0/failed-1/clean'],
@@ -174,6 +177,27 @@ describe('a viewer', () => {
     expect(await queue.getJobState('failed-1')).toBe('failed');
     expect(await queue.isPaused()).toBe(false);
     expect(lines).toMatchObject([{ audit: true, user: 'eve', role: 'viewer', status: 405 }]);
+  });
+});
+
+describe('a retry of what is no dead command', () => {
+  it.each([
+    ['completed-1', 409, 'is completed'],
+    ['waiting-1', 409, 'is prioritized'],
+    ['none', 409, 'is unknown'],
+    ['failed-1', 404, 'the ledger knows no command failed-1'],
+  ])('is refused with the reason: %s', async (jobId, status, reason) => {
+    const before = await queue.getJobCounts();
+    const answer = await ask(admin, 'PUT', `/api/queues/outbound-0/${jobId}/retry`);
+    expect(answer.statusCode).toBe(status);
+    expect(answer.json().message).toContain(reason);
+    expect(answer.json().error.key).toBe('ERRORS.JOB_NOT_RETRIABLE');
+    expect(await queue.getJobCounts()).toEqual(before);
+    expect(lines).toMatchObject([{ audit: true, user: 'ada', jobId, status }]);
+  });
+
+  it('is refused in a queue that is not there', async () => {
+    expect((await ask(admin, 'PUT', '/api/queues/nobody/failed-1/retry')).statusCode).toBe(404);
   });
 });
 

@@ -4,13 +4,16 @@ import type { FastifyInstance, InjectOptions } from 'fastify';
 import { pino } from 'pino';
 import { v7 as uuidV7 } from 'uuid';
 import { createBoard } from '../../dashboard/board.ts';
-import { createAccept } from '../../queues/accept.ts';
+import type { Accept } from '../../queues/accept-contract.ts';
 import { type ApiDeps, createApi } from '../../src/api/app.ts';
 import { createFailures } from '../../src/api/failures.ts';
+import { createUseCases } from '../../src/api/use-cases.ts';
 import { createWaits } from '../../src/api/waits.ts';
 import { createKeys } from '../../src/bridge/keys.ts';
 import { createMetrics } from '../../src/metrics/metrics.ts';
 import { protocols } from '../../src/protocols/index.ts';
+import type { Schedule, Schedules } from '../../src/store/contract.ts';
+import { createMemoryRoutes, createMemoryWithdrawals } from '../support/memory-routes.ts';
 import {
   createMemoryDevices,
   createMemoryLedger,
@@ -37,41 +40,76 @@ const silent = {
   off: () => silent,
 };
 
-export function buildApi(more: Partial<ApiDeps> = {}) {
+/** `accept`: in place of the real one. */
+function createMemorySchedules(): Schedules {
+  const held = new Map<string, Schedule>();
+  return {
+    async put(given) {
+      const known = held.get(given.key);
+      const ticks = { lastTickAt: null, lastCommandId: null, lastError: null };
+      held.set(given.key, { createdAt: given.updatedAt, ...ticks, ...known, ...given });
+      return known === undefined;
+    },
+    find: async (key) => held.get(key) ?? null,
+    list: async () => ({ items: [...held.values()], nextCursor: null }),
+    remove: async (key) => held.delete(key),
+    ticked: async () => undefined,
+  };
+}
+
+export function buildApi({ accept, ...more }: Partial<ApiDeps> & { accept?: Accept } = {}) {
   const memory = createMemoryDevices();
   const book = createMemoryLedger();
   const queue = createMemoryOutbound();
+  const places = createMemoryRoutes();
+  const gateways = createMemoryWithdrawals();
   const log = pino({ level: 'silent' });
-  const accept = createAccept({
-    ledger: book.ledger,
-    outbound: queue.outbound,
-    devices: memory.devices,
-    presence: memory.presence,
+  const keys = createKeys('test', 4);
+  const { ledger } = book;
+  const { outbound } = queue;
+  const { devices, presence } = memory;
+  const pauses = { list: nobody, find: nothing, pause: no, resume: no };
+  const useCases = createUseCases({
+    ledger,
+    outbound,
+    routes: places.routes,
+    withdrawals: { ...gateways.withdrawals, receive: () => false },
+    outbox: { send: () => undefined },
+    devices,
+    deviceLookup: { find: devices.find, put: () => undefined },
+    presence,
+    pauses,
     protocols,
+    keys,
+    caps: { maxPerKey: 50, maxPerDevice: 500 },
     log,
     newId: () => uuidV7(),
-    graceMs: 20,
-    storeTimeoutMs: 100,
-    lookupTimeoutMs: 50,
+    notify: () => undefined,
+    endsTravel: no,
+    liveGateways: async () => new Map(),
+    liveWorkers: async () => 1,
+    patience: { graceMs: 20, storeTimeoutMs: 100, lookupTimeoutMs: 50 },
   });
+  if (accept) useCases.accept = Object.assign(accept, { many: useCases.accept.many });
   const waits = createWaits({
     redis: silent as never,
     channel: 'nobody',
-    ledger: book.ledger,
+    ledger,
     log,
     pollMs: 20,
   });
   const failures = createFailures();
   const app = createApi({
     apiId: 'api-test',
-    accept,
-    ledger: book.ledger,
-    devices: memory.devices,
-    deviceLookup: { put: () => undefined },
-    presence: memory.presence,
-    outbound: queue.outbound,
+    useCases,
+    ledger,
+    devices,
+    presence,
+    pauses,
+    schedules: createMemorySchedules(),
+    scheduleQueue: { arm: async () => 'armed', disarm: no },
+    outbound,
     protocols,
-    keys: createKeys('test', 4),
     waits,
     metrics: createMetrics('api'),
     log,
@@ -81,11 +119,21 @@ export function buildApi(more: Partial<ApiDeps> = {}) {
       secretSha256: sha256(secret),
       scopes: name === 'admin' ? ['admin'] : name === 'send' ? ['send'] : ['read'],
     })),
-    board: createBoard({ queues: [], users: [], failures, log }),
+    board: createBoard({
+      queues: [],
+      retry: () => Promise.reject(new Error('there is no board here')),
+      users: [],
+      failures,
+      log,
+    }),
     ...more,
   });
-  return { app, memory, book, queue, waits, call: caller(app) };
+  return { app, memory, book, queue, places, gateways, waits, call: caller(app) };
 }
+
+const no = async () => false;
+const nothing = async () => null;
+const nobody = async () => [];
 
 export type Who = keyof typeof secrets | 'nobody';
 

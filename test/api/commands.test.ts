@@ -2,7 +2,7 @@ import { Value } from 'typebox/value';
 import { v7 as uuidV7 } from 'uuid';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CommandAccepted, CommandShown } from '../../src/api/schemas.ts';
-import type { Attempt, CommandRecord, Status } from '../../src/command.ts';
+import type { Attempt, CommandRecord } from '../../src/command.ts';
 import { bkvId, buildApi, stop } from './build.ts';
 
 let api: ReturnType<typeof buildApi>;
@@ -134,101 +134,5 @@ describe('GET /v1/commands/:id', () => {
     api.book.state.condition = 'away';
     const answer = await api.call('read', 'GET', `/v1/commands/${uuidV7()}`);
     expect([answer.status, answer.json.code]).toEqual([503, 'LEDGER_UNAVAILABLE']);
-  });
-});
-
-describe('DELETE /v1/commands/:id', () => {
-  const cancel = (id: string) => api.call('send', 'DELETE', `/v1/commands/${id}`);
-
-  it('cancels what still waits', async () => {
-    const { id } = (await post()).json;
-    const answer = await cancel(id);
-    expect(answer.status).toBe(200);
-    expect(answer.json).toMatchObject({ id, status: 'cancelled', final: true });
-    expect(answer.json.reason).toContain('send');
-    expect(api.queue.jobs.size).toBe(0);
-    expect(api.book.rows.get(id)).toMatchObject({ status: 'cancelled' });
-    const again = await cancel(id);
-    expect([again.status, again.json.code]).toEqual([409, 'ALREADY_FINAL']);
-  });
-
-  it('cancels a command whose attempt surely wrote nothing', async () => {
-    const { id } = (await post()).json;
-    change(id, { status: 'parked', trail: { 1: attempt('offline', null) } });
-    expect((await cancel(id)).json.status).toBe('cancelled');
-  });
-
-  it('cancels what only the ledger has', async () => {
-    api.queue.state.condition = 'away';
-    const { id } = (await post()).json;
-    api.queue.state.condition = 'well';
-    expect((await cancel(id)).json.status).toBe('cancelled');
-  });
-
-  it.each([
-    ['is in the hands of a worker', {}, true],
-    ['was written', { status: 'sent' as Status }, false],
-    ['was written and waits for another try', { trail: { 1: attempt('ambiguous', 1) } }, false],
-    ['was possibly written', { trail: { 1: attempt(null, null) } }, false],
-  ])('refuses to cancel what %s', async (_name, more, active) => {
-    const { id } = (await post()).json;
-    change(id, more);
-    api.queue.jobs.get(id)!.active = active;
-    const answer = await cancel(id);
-    expect([answer.status, answer.json.code]).toEqual([409, 'ALREADY_SENT']);
-    expect(api.queue.jobs.has(id)).toBe(true);
-    expect(api.book.rows.get(id)?.status).not.toBe('cancelled');
-  });
-
-  it.each(['succeeded', 'rejected', 'expired', 'failed', 'unknown'] as const)(
-    'refuses to cancel what has ended as %s',
-    async (status) => {
-      const { id } = (await post()).json;
-      api.queue.jobs.delete(id);
-      change(id, { status });
-      const answer = await cancel(id);
-      expect([answer.status, answer.json.code]).toEqual([409, 'ALREADY_FINAL']);
-      expect(answer.json.detail).toContain(status);
-    },
-  );
-
-  it('ends as unknown when an attempt began while it was being taken', async () => {
-    const { id } = (await post()).json;
-    const take = api.queue.outbound.take;
-    api.queue.outbound.take = async (...args) => {
-      change(id, { trail: { 1: attempt(null, null) } });
-      return take(...args);
-    };
-    const answer = await cancel(id);
-    expect([answer.status, answer.json.status]).toEqual([200, 'unknown']);
-    expect(answer.json.reason).toContain('may have been written');
-  });
-
-  it('does nothing while the ledger is away, so that the command cannot come back', async () => {
-    api.book.state.condition = 'away';
-    const { id } = (await post()).json;
-    const answer = await cancel(id);
-    expect([answer.status, answer.json.code]).toEqual([503, 'LEDGER_UNAVAILABLE']);
-    expect(api.queue.jobs.has(id)).toBe(true);
-  });
-
-  it('puts the command back when its end cannot be stored', async () => {
-    const { id } = (await post()).json;
-    const write = api.book.ledger.write;
-    api.book.ledger.write = async (record) => {
-      api.book.state.condition = 'away';
-      return write(record);
-    };
-    const answer = await cancel(id);
-    expect([answer.status, answer.json.code]).toEqual([503, 'LEDGER_UNAVAILABLE']);
-    expect(api.queue.jobs.get(id)?.base.version).toBeGreaterThan(1);
-  });
-
-  it('cannot judge while the queue is away', async () => {
-    const { id } = (await post()).json;
-    api.queue.state.condition = 'away';
-    const answer = await cancel(id);
-    expect([answer.status, answer.json.code]).toEqual([503, 'QUEUE_UNAVAILABLE']);
-    expect(api.book.rows.get(id)?.status).toBe('queued');
   });
 });

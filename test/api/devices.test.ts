@@ -28,6 +28,7 @@ describe('PUT /v1/devices/:id', () => {
       lastSeenAt: null,
       firstSeenAt: null,
       facts: {},
+      paused: null,
     });
     expect(Value.Check(DeviceShown, first.json)).toBe(true);
     expect((await put(id, {})).status).toBe(200);
@@ -124,7 +125,10 @@ describe('operation', () => {
     await put(bkvId);
     await api.call('send', 'POST', '/v1/commands', stop);
     const { json } = await api.call('read', 'GET', '/v1/stats');
-    expect(json).toEqual({ queue: { waiting: 1, pending: 0, dead: 0 } });
+    expect(json).toEqual({
+      queue: { waiting: 1, pending: 0, dead: 0, paused: false },
+      devices: { paused: 0 },
+    });
     expect(Value.Check(Stats, json)).toBe(true);
   });
 

@@ -68,12 +68,22 @@ describe('the OpenAPI document', () => {
       if (!media) continue;
       const several = Object.values(media.examples ?? {}).map(({ value }) => value);
       for (const example of [...several, ...(media.example ? [media.example] : [])]) {
-        const url = path.replace('{id}', device);
+        const url = path.replace('{id}', device).replace('{key}', 'nightly');
         const answer = await api.call('admin', method.toUpperCase(), url, example);
         asked[`${method} ${path}`] = answer.status;
       }
     }
-    expect(asked).toEqual({ 'post /v1/commands': 202, 'put /v1/devices/{id}': 200 });
+    expect(asked).toEqual({
+      'post /v1/commands': 202,
+      'post /v1/commands/batch': 200,
+      // The id is a device's here: no such command.
+      'post /v1/commands/{id}/retry': 404,
+      'delete /v1/dead': 200,
+      'post /v1/dead/replay': 200,
+      'put /v1/devices/{id}': 200,
+      'post /v1/devices/{id}/pause': 202,
+      'put /v1/schedules/{key}': 201,
+    });
     const shown = [
       ...JSON.stringify(document).matchAll(/"protocol":"(\w+)","command":"([\w.]+)"/g),
     ];

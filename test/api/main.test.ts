@@ -14,6 +14,7 @@ import { freshDatabase, freshRedis } from '../support/stores.ts';
 const secret = 'canary-secret-of-the-key';
 const deviceId = '82200520004869';
 const stop = { deviceId, command: 'charge.stop', params: { socket: 1, port: 0 } };
+const query = { deviceId, command: 'port.query', params: { socket: 1 } };
 
 let log = '';
 const silent = createLog({
@@ -93,7 +94,7 @@ describe('an API process over real stores', () => {
   });
 
   it('pages through commands', async () => {
-    for (let i = 0; i < 3; i += 1) await call('POST', '/v1/commands', { ...stop, priority: i });
+    for (let i = 0; i < 3; i += 1) await call('POST', '/v1/commands', { ...query, priority: i });
     const first = await call('GET', '/v1/commands?limit=2&status=queued');
     const second = await call(
       'GET',
@@ -121,7 +122,7 @@ describe('an API process over real stores', () => {
     const pool = connectPostgres({ url: stores.databaseUrl, applicationName: 'main-test', max: 1 });
     const ledger = createLedger({ pool, log: silent });
     const answering = call('POST', '/v1/commands?wait=10000', {
-      ...stop,
+      ...query,
       labels: { is: 'waited' },
     });
     const record = await eventually(async () => {

@@ -34,6 +34,7 @@ function record(id: string, status: CommandRecord['status']): CommandRecord {
     labels: {},
     apiKey: 'a',
     waiter: 'w',
+    replayOf: null,
   };
   return { ...command, ...acceptedState(command, 0), status };
 }

@@ -77,6 +77,7 @@ function acceptedRecord(index: number): CommandRecord {
     labels: { site: 'north' },
     apiKey: 'bench',
     waiter: null,
+    replayOf: null,
   };
   return { ...command, ...acceptedState(command, now) };
 }

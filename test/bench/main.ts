@@ -1,37 +1,68 @@
 /** `npm run bench -- NAME [--json] [options]`: one file a benchmark, each prints figures beside a reference of the same run. */
 import { parseArgs } from 'node:util';
-import { print, printJson } from './report.ts';
+import { benchLatency } from './latency.ts';
+import { print, printJson, type Report } from './report.ts';
 import { benchThroughput } from './throughput.ts';
-
-const benches = {
-  throughput: benchThroughput,
-} as const;
+import { benchWake } from './wake.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: 'boolean', default: false },
-    'ack-delay': { type: 'string', default: '0' },
+    // throughput, latency
     devices: { type: 'string', default: '10000' },
     commands: { type: 'string', default: '20000' },
+    // throughput
+    'ack-delay': { type: 'string', default: '0' },
     profile: { type: 'boolean', default: false },
+    // latency
+    rate: { type: 'string', default: '1000' },
+    // wake
+    returning: { type: 'string', default: '1000' },
+    backlog: { type: 'string', default: '20000' },
+    'drain-devices': { type: 'string', default: '200' },
+    each: { type: 'string', default: '50' },
   },
 });
 
+const say = (line: string) => void process.stderr.write(`${line}\n`);
+const devices = () => whole('devices', values.devices, 19_000);
+const commands = () => whole('commands', values.commands, 200_000);
+
+const benches: Record<string, () => Promise<Report>> = {
+  throughput: () =>
+    benchThroughput({
+      ackDelayMs: whole('ack-delay', values['ack-delay'], 60_000),
+      devices: devices(),
+      commands: commands(),
+      profile: values.profile,
+      say,
+    }),
+  latency: () =>
+    benchLatency({
+      devices: devices(),
+      commands: commands(),
+      rate: whole('rate', values.rate, 4_000),
+      say,
+    }),
+  wake: () =>
+    benchWake({
+      returning: whole('returning', values.returning, 10_000),
+      backlog: whole('backlog', values.backlog, 70_000),
+      drainDevices: whole('drain-devices', values['drain-devices'], 5_000),
+      each: whole('each', values.each, 500),
+      say,
+    }),
+};
+
 const [name = ''] = positionals;
-if (!Object.hasOwn(benches, name)) {
-  process.stderr.write(
-    `there is no benchmark ${JSON.stringify(name)}; there is: ${Object.keys(benches).join(', ')}\n`,
-  );
+const bench = Object.hasOwn(benches, name) ? benches[name] : undefined;
+if (!bench) {
+  const names = Object.keys(benches).join(', ');
+  process.stderr.write(`there is no benchmark ${JSON.stringify(name)}; there are: ${names}\n`);
   process.exitCode = 2;
 } else {
-  const report = await benches[name as keyof typeof benches]({
-    ackDelayMs: whole('ack-delay', values['ack-delay'], 60_000),
-    devices: whole('devices', values.devices, 19_000),
-    commands: whole('commands', values.commands, 200_000),
-    profile: values.profile,
-    say: (line) => process.stderr.write(`${line}\n`),
-  });
+  const report = await bench();
   if (values.json) printJson(report);
   else print(report);
 }

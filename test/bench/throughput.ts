@@ -96,6 +96,7 @@ function commandsFor({ devices, commands }: BenchOptions): Command[] {
     labels: {},
     apiKey: 'bench',
     waiter: null,
+    replayOf: null,
   }));
 }
 

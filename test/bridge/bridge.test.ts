@@ -4,6 +4,7 @@ import { createKeys, type Keys } from '../../src/bridge/keys.ts';
 import type { Delivery } from '../../src/bridge/messages.ts';
 import { createPresence } from '../../src/bridge/presence.ts';
 import { createGatewayBridge } from '../../src/bridge/redis-gateway-bridge.ts';
+import { createRoutes } from '../../src/bridge/routes.ts';
 import { createWorkerBridge, type WorkerBridge } from '../../src/bridge/worker-bridge.ts';
 import { closeRedis, connectRedis, type Redis } from '../../src/connections/redis.ts';
 import { createLog } from '../../src/log/log.ts';
@@ -64,6 +65,7 @@ async function gateway(
     deliver: (delivery) => heard.push(delivery),
     withdraw: () => undefined,
     settled: () => undefined,
+    remember: () => undefined,
     evict: ({ deviceId, epoch }) => evicted.push(`${deviceId}:${epoch}`),
     sessions,
     load: () => ({ connections: 0, sessions: 0 }),
@@ -92,8 +94,6 @@ async function worker(
   return { bridge, woken, orphans };
 }
 
-const request = { deviceId: device, attempt: 1, maxAttempt: 4, maxWireId: 0xffff, again: true };
-
 function deliveryOf(
   id: string,
   route: { wireId: number; attempt: number; epoch: number },
@@ -117,10 +117,21 @@ function deliveryOf(
   };
 }
 
-const silent = { written: () => undefined };
+const silent = { lined: () => undefined, written: () => undefined };
 
-async function routed(bridge: WorkerBridge, id: string, attempt = 1) {
-  const route = await bridge.route({ ...request, id, attempt });
+async function routed(id: string, attempt = 1) {
+  const routes = createRoutes({ redis: client('commands'), keys, log });
+  const route = await routes.route({
+    id,
+    deviceId: device,
+    line: null,
+    priority: 5,
+    attempt,
+    maxAttempt: 4,
+    maxWireId: 0xffff,
+    again: true,
+    probing: false,
+  });
   if (route.kind !== 'go') throw new Error(`routed as ${route.kind}`);
   return route;
 }
@@ -184,60 +195,17 @@ describe('presence', () => {
   });
 });
 
-describe('a route', () => {
-  it('is offline without a presence and leaves no mark', async () => {
-    const { bridge } = await worker('w1');
-    expect(await bridge.route({ ...request, id: 'c1' })).toMatchObject({ kind: 'offline' });
-    expect(await client('commands').hlen(keys.marks(device))).toBe(0);
-  });
-
-  it('gives each command its own wire id and keeps it for all attempts', async () => {
-    const [{ bridge }, one] = [await worker('w1'), await gateway('g1')];
-    await one.bridge.login(device, 'bkv');
-    const [first, second] = [await routed(bridge, 'c1'), await routed(bridge, 'c2')];
-    expect(second.wireId).not.toBe(first.wireId);
-    expect(await routed(bridge, 'c1', 2)).toMatchObject({
-      wireId: first.wireId,
-      attempt: 2,
-      again: false,
-      writtenBefore: true,
-    });
-  });
-
-  it('never gives wire id 0 and wraps within the protocol', async () => {
-    const [{ bridge }, one] = [await worker('w1'), await gateway('g1')];
-    await one.bridge.login(device, 'bkv');
-    await client('commands').hset(keys.marks(device), '#wire', String(0xffff - 1));
-    expect((await routed(bridge, 'c1')).wireId).toBe(0xffff);
-    expect((await routed(bridge, 'c2')).wireId).toBe(1);
-  });
-
-  it('of a restarted job names the same gateway and says again', async () => {
-    const [{ bridge }, one] = [await worker('w1'), await gateway('g1')];
-    await one.bridge.login(device, 'bkv');
-    const first = await routed(bridge, 'c1');
-    expect(await routed(bridge, 'c1')).toEqual({ ...first, again: true });
-  });
-
-  it('is spent when the mark knows that all attempts were used', async () => {
-    const [{ bridge }, one] = [await worker('w1'), await gateway('g1')];
-    await one.bridge.login(device, 'bkv');
-    await client('commands').hset(keys.marks(device), 'c1', '4|-||7|1');
-    expect(await bridge.route({ ...request, id: 'c1', attempt: 4 })).toMatchObject({
-      kind: 'spent',
-      attempt: 4,
-    });
-  });
-});
-
 describe('a delivery', () => {
   it('travels to the gateway and its end travels back', async () => {
     const [{ bridge }, one] = [await worker('w1'), await gateway('g1')];
     await one.bridge.login(device, 'bkv');
-    const route = await routed(bridge, 'c1');
+    const route = await routed('c1');
     const writtenAt: number[] = [];
     const delivery = deliveryOf('c1', route);
-    const end = bridge.deliver(delivery, route, { written: (at) => writtenAt.push(at) });
+    const end = bridge.deliver(delivery, route, {
+      ...silent,
+      written: (at) => writtenAt.push(at),
+    });
     await eventually(() => expect(one.heard).toHaveLength(1));
     const [heard] = one.heard;
     expect(heard).toEqual(delivery);
@@ -267,7 +235,7 @@ describe('a delivery', () => {
   it('without any receipt is published again', async () => {
     const [{ bridge }, one] = [await worker('w1'), await gateway('g1')];
     await one.bridge.login(device, 'bkv');
-    const route = await routed(bridge, 'c1');
+    const route = await routed('c1');
     const end = bridge.deliver(deliveryOf('c1', route), route, silent);
     await eventually(() => expect(one.heard.length).toBeGreaterThan(1));
     one.bridge.ended(one.heard[0]!, acked);
@@ -277,7 +245,7 @@ describe('a delivery', () => {
   it('is ambiguous once its gateway holds no lease any more', async () => {
     const [{ bridge }, one] = [await worker('w1'), await gateway('g1', { leaseMs: 1_500 })];
     await one.bridge.login(device, 'bkv');
-    const route = await routed(bridge, 'c1');
+    const route = await routed('c1');
     await eventually(() => expect(bridge.isLive('g1')).toBe(true));
     const end = bridge.deliver(deliveryOf('c1', route), route, silent);
     await eventually(() => expect(one.heard.length).toBeGreaterThan(0));
@@ -294,9 +262,9 @@ describe('a delivery', () => {
   it('stays with the worker that waits when its job is started a second time', async () => {
     const [{ bridge }, one] = [await worker('w1'), await gateway('g1')];
     await one.bridge.login(device, 'bkv');
-    const route = await routed(bridge, 'c1');
+    const route = await routed('c1');
     const first = bridge.deliver(deliveryOf('c1', route), route, silent);
-    const again = await routed(bridge, 'c1');
+    const again = await routed('c1');
     const second = bridge.deliver(deliveryOf('c1', again), again, silent);
     await eventually(() => expect(one.heard.length).toBeGreaterThan(0));
     one.bridge.ended(one.heard[0]!, acked);
@@ -308,9 +276,9 @@ describe('a delivery whose job was started again as a later attempt', () => {
   it('ends without an outcome: what it would settle is no longer its own', async () => {
     const [{ bridge }, one] = [await worker('w1'), await gateway('g1')];
     await one.bridge.login(device, 'bkv');
-    const first = await routed(bridge, 'c1');
+    const first = await routed('c1');
     const overtaken = bridge.deliver(deliveryOf('c1', first), first, silent);
-    const second = await routed(bridge, 'c1', 2);
+    const second = await routed('c1', 2);
     const current = bridge.deliver(deliveryOf('c1', second), second, silent);
     await expect(overtaken).rejects.toMatchObject({ code: 'CONFLICT' });
     await eventually(() => expect(one.heard.length).toBeGreaterThan(1));

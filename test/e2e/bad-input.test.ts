@@ -7,7 +7,7 @@ import { type Stack, startStack } from '../support/stack.ts';
 const bkv = '82200520004869';
 const ap3000 = '04ab373b';
 const start = { socket: 2, port: 0, mode: 'time', minutes: 240 };
-const empty = { waiting: 0, pending: 0, dead: 0 };
+const empty = { waiting: 0, pending: 0, dead: 0, paused: false };
 
 let stack: Stack;
 

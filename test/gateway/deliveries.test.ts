@@ -229,6 +229,46 @@ describe('a late answer', () => {
     expect(rig.bridge.kept).toEqual([]);
   });
 
+  test('to a frame that another gateway wrote is kept as that delivery', async () => {
+    const written = rig.delivery('elsewhere', { epoch: 77, wireId: 4_711, attempt: 2 });
+    const writtenAt = Date.now() - 20_000;
+    rig.bridge.handlers.remember({ t: 'remember', delivery: written, writtenAt, forMs: 60_000 });
+    device.send(frames.queryReply(4_711), frames.queryReply(4_711));
+    await eventually(() => expect(rig.bridge.kept).toHaveLength(1));
+    expect(rig.bridge.kept[0]).toMatchObject({
+      late: true,
+      delivery: { id: 'elsewhere', attempt: 2, epoch: 77, wireId: 4_711, frame: written.frame },
+      outcome: { kind: 'acked', writtenAt, frameIn: toHex(frames.queryReply(4_711)) },
+    });
+    device.send(frames.heartbeat());
+    await device.hears('heartbeat.reply', 2);
+    expect(rig.bridge.kept).toHaveLength(1);
+  });
+
+  test('is taken once, however often its frame is remembered', async () => {
+    const own = rig.deliver('a', { ackTimeoutMs: 50 });
+    await ended('a');
+    for (const forMs of [60_000, 60_000, 0]) {
+      rig.bridge.handlers.remember({ t: 'remember', delivery: own, writtenAt: 1, forMs });
+    }
+    device.send(frames.queryReply(own.wireId), frames.queryReply(own.wireId));
+    device.send(frames.heartbeat());
+    await device.hears('heartbeat.reply', 2);
+    expect(rig.bridge.kept).toHaveLength(1);
+  });
+
+  test.each([
+    ['whose time is over', {}, 0],
+    ['of another device', { deviceId: '82200520009999' }, 60_000],
+    ['of a protocol that is not spoken here', { protocol: 'mqtt' }, 60_000],
+  ])('is not expected for a remembered frame %s', async (_case, part, forMs) => {
+    const delivery = { ...rig.delivery('elsewhere', { wireId: 4_711 }), ...part };
+    rig.bridge.handlers.remember({ t: 'remember', delivery, writtenAt: 1, forMs });
+    device.send(frames.queryReply(4_711), frames.heartbeat());
+    await device.hears('heartbeat.reply', 2);
+    expect(rig.bridge.kept).toEqual([]);
+  });
+
   test('that could not be kept is kept when Redis is back', async () => {
     const { wireId } = rig.deliver('a', { ackTimeoutMs: 50 });
     await ended('a');
@@ -274,6 +314,40 @@ describe('a withdrawal', () => {
     const outcome = await ended('a');
     withdraw('a', 'canceller');
     expect(rig.bridge.receipts.at(-1)).toMatchObject({ workerId: 'canceller', outcome });
+  });
+
+  test('of what was settled a moment ago says that it was written, not that it was taken back', async () => {
+    rig.deliver('a', { ackTimeoutMs: 50 });
+    const outcome = await ended('a');
+    if (outcome.kind !== 'ambiguous') throw new Error(outcome.kind);
+    rig.bridge.handlers.settled({ t: 'settled', id: 'a', attempt: 1 });
+    withdraw('a', 'canceller');
+    expect(rig.bridge.receipts.at(-1)).toEqual({
+      t: 'written',
+      workerId: 'canceller',
+      id: 'a',
+      attempt: 1,
+      at: outcome.writtenAt,
+    });
+  });
+
+  test('by the worker that delivered is answered by the one end it waits for', () => {
+    rig.deliver('a');
+    rig.deliver('b');
+    withdraw('b');
+    expect(receipts('b')).toEqual(['lined', 'ended']);
+  });
+
+  test('of a stranger leaves the end with the worker that delivered', async () => {
+    const { wireId } = rig.deliver('a');
+    await device.hears('port.query');
+    device.send(frames.queryReply(wireId));
+    await ended('a');
+    withdraw('a', 'canceller');
+    rig.bridge.handlers.deliver({ ...rig.delivery('a', { wireId }) });
+    const asked = rig.bridge.receipts.filter(({ t }) => t === 'ended').map((each) => each.workerId);
+    expect(asked).toEqual(['worker-1', 'canceller', 'worker-1']);
+    expect(rig.gateway.load().unsettled).toBe(1);
   });
 
   test('that overtakes its delivery keeps it from being written', async () => {

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Delivery } from '../../src/bridge/messages.ts';
-import { Lane, type LaneEntry } from '../../src/gateway/lane.ts';
+import { Lane } from '../../src/gateway/lane.ts';
+import type { LaneEntry } from '../../src/gateway/lane-entry.ts';
 import type { Outcome } from '../../src/outcome.ts';
 import { bkv } from '../../src/protocols/bkv/index.ts';
 import type { CommandSpec, Message, Protocol } from '../../src/protocols/protocol.ts';
@@ -65,6 +66,8 @@ function specOf(given: Partial<CommandSpec> & { any?: boolean } = {}): CommandSp
     ...spec,
   };
 }
+
+const stopSpec = specOf({ priority: 9, preempts: true });
 
 let wireIds = 0;
 
@@ -175,7 +178,7 @@ describe('turns', () => {
 
   test('a stop waits only for the gap, not for the answer to another frame', () => {
     const lane = openLane();
-    offer(lane, entryOf('query'), entryOf('next'), entryOf('stop', { priority: 9 }));
+    offer(lane, entryOf('query'), entryOf('next'), entryOf('stop', { spec: stopSpec }));
     expect(written).toEqual(['query']);
     clock.pass(GAP_MS);
     expect(written).toEqual(['query', 'stop']);
@@ -183,12 +186,48 @@ describe('turns', () => {
     expect(written).toEqual(['query', 'stop']);
   });
 
-  test('a stop of the command table is one whatever priority its client gave it', () => {
+  test('a stop is the next frame whatever priority its client gave it', () => {
     const lane = openLane();
-    const stop = entryOf('stop', { priority: 1, spec: specOf({ priority: 9 }) });
-    offer(lane, entryOf('a'), entryOf('b', { priority: 8 }), stop);
+    const stop = entryOf('stop', { priority: 0, spec: stopSpec });
+    offer(lane, entryOf('a'), entryOf('b', { priority: 9 }), stop);
     clock.pass(GAP_MS);
     expect(written).toEqual(['a', 'stop']);
+  });
+
+  test('a command of priority 9 that is no stop is the next frame, after the answer', () => {
+    const lane = openLane();
+    const a = entryOf('a');
+    offer(lane, a, entryOf('b', { priority: 8 }), entryOf('urgent', { priority: 9 }));
+    clock.pass(3_000);
+    expect(written).toEqual(['a']);
+    lane.acknowledge(answerTo(a));
+    expect(written).toEqual(['a', 'urgent']);
+  });
+
+  test.each([1, 2, 3])(
+    'frames in flight beside a stop are at most the %i of the table',
+    (inFlight) => {
+      const lane = openLane({ inFlight });
+      const stop = entryOf('stop', { spec: stopSpec });
+      offer(lane, stop, ...['a', 'b', 'c', 'd'].map((id) => entryOf(id)));
+      clock.pass(5 * GAP_MS);
+      expect(written).toEqual(['stop', 'a', 'b', 'c'].slice(0, inFlight + 1));
+      lane.acknowledge(answerTo(stop));
+      clock.pass(GAP_MS);
+      expect(lane.inFlight).toBe(inFlight);
+    },
+  );
+
+  test('a stop in flight is no reason for another frame to wait for it, nor one more to go', () => {
+    const lane = openLane({ inFlight: 1 });
+    const a = entryOf('a');
+    offer(lane, a, entryOf('stop-1', { spec: stopSpec }), entryOf('stop-2', { spec: stopSpec }));
+    lane.offer(entryOf('b'));
+    clock.pass(4 * GAP_MS);
+    expect(written).toEqual(['a', 'stop-1', 'stop-2']);
+    lane.acknowledge(answerTo(a));
+    clock.pass(GAP_MS);
+    expect(written).toEqual(['a', 'stop-1', 'stop-2', 'b']);
   });
 
   test('a command without an answer ends as unacknowledged with its write and holds nobody up', () => {
@@ -249,9 +288,19 @@ describe('room', () => {
     const lane = openLane();
     lane.offer(entryOf('silent'));
     clock.pass(10_100);
-    offer(lane, entryOf('one'), entryOf('stop', { priority: 9 }));
+    offer(lane, entryOf('one'), entryOf('stop', { spec: stopSpec }));
     clock.pass(GAP_MS);
     expect(written).toEqual(['silent', 'one', 'stop']);
+  });
+
+  test('a stop finds the lane full only of other stops', () => {
+    const lane = openLane();
+    const stops = ['s1', 's2', 's3', 's4', 's5', 's6'].map((id) => entryOf(id, { spec: stopSpec }));
+    offer(lane, entryOf('a'), entryOf('b', { priority: 9 }), ...stops);
+    expect([...ends.keys()]).toEqual(['b', 's5', 's6']);
+    clock.pass(GAP_MS);
+    expect(written).toEqual(['a', 's1']);
+    expect(roomCalls).toBe(1);
   });
 });
 
@@ -301,6 +350,85 @@ describe('the moment of writing', () => {
     lane.acknowledge(answerTo(a));
     expect(ends.get('b')).toMatchObject({ kind: 'refused', reason: 'withdrawn' });
     expect(written).toEqual(['a']);
+  });
+});
+
+describe('the order of a line', () => {
+  const at = (seq: number, line = 't:1/0') => ({ place: { line, seq } });
+  const keyBlocked = { kind: 'unwritten', reason: 'key-blocked' };
+
+  test('no smaller place of a line is written after a greater one', () => {
+    const lane = openLane();
+    const later = entryOf('later', at(7));
+    offer(lane, later, entryOf('older', at(6)));
+    expect(ends.get('older')).toEqual({
+      ...keyBlocked,
+      detail: 'place 7 of its line was written before its own, 6',
+    });
+    lane.acknowledge(answerTo(later));
+    offer(lane, entryOf('older still', at(5)));
+    expect(ends.get('older still')).toMatchObject(keyBlocked);
+    expect(written).toEqual(['later']);
+  });
+
+  test('one that a stop has overtaken in the lane is not written at its turn', () => {
+    const lane = openLane();
+    const busy = entryOf('busy');
+    offer(lane, busy, entryOf('start', at(6)), entryOf('stop', { ...at(7), spec: stopSpec }));
+    clock.pass(GAP_MS);
+    expect(written).toEqual(['busy', 'stop']);
+    expect(ends.size).toBe(0);
+    clock.pass(GAP_MS);
+    lane.acknowledge(answerTo(busy));
+    expect(ends.get('start')).toMatchObject(keyBlocked);
+    expect(written).toEqual(['busy', 'stop']);
+  });
+
+  test('an overtaken one sends nobody out of a full lane', () => {
+    const lane = openLane();
+    const first = entryOf('first', at(7));
+    offer(lane, first, ...['b', 'c', 'd', 'e'].map((id) => entryOf(id, { priority: 1 })));
+    lane.offer(entryOf('older', { ...at(6), priority: 9 }));
+    expect([...ends.keys()]).toEqual(['older']);
+  });
+
+  test('a further attempt has the same place and goes', () => {
+    const lane = openLane();
+    const start = entryOf('start', at(7));
+    lane.offer(start);
+    clock.pass(10_100);
+    lane.offer(entryOf('start', { ...at(7), attempt: 2, wireId: start.delivery.wireId }));
+    expect(written).toEqual(['start', 'start']);
+  });
+
+  test('places of different lines are not compared, nor is one without a place', () => {
+    const lane = openLane({ inFlight: 9 });
+    const rest = [entryOf('b', at(6, 't:1/1')), entryOf('c', at(5, 'o:1/0')), entryOf('d')];
+    offer(lane, entryOf('a', at(7)), ...rest);
+    clock.pass(3 * GAP_MS);
+    expect(written).toEqual(['a', 'b', 'c', 'd']);
+  });
+
+  test('what was not written holds no place against an older one', () => {
+    const lane = openLane();
+    const expired = entryOf('expired', { ...at(7), deadline: clock.now() });
+    offer(lane, expired, entryOf('older', at(6)));
+    expect(ends.get('expired')).toMatchObject({ kind: 'refused', reason: 'expired' });
+    expect(written).toEqual(['older']);
+  });
+
+  test('of a few hundred lines the one that was written longest ago is forgotten', () => {
+    const lane = openLane({ inFlight: 2_000 });
+    const write = (line: string) => {
+      lane.offer(entryOf(line, { ...at(7, line), spec: specOf({ ack: 'none' }) }));
+      clock.pass(GAP_MS);
+    };
+    for (let n = 0; n < 512; n += 1) write(`line ${n}`);
+    write('line 0');
+    write('one more');
+    offer(lane, entryOf('kept', at(6, 'line 0')), entryOf('forgotten', at(6, 'line 1')));
+    expect(ends.get('kept')).toMatchObject(keyBlocked);
+    expect(written.at(-1)).toBe('forgotten');
   });
 });
 

@@ -57,6 +57,56 @@ test('a device that logs in is delivered to only after its login', async () => {
   await device.hears('port.query');
 });
 
+test('a device whose delivery came before its login was answered is called once it stands', async () => {
+  const granted = Promise.withResolvers<Login>();
+  rig.bridge.answerLogin = () => granted.promise;
+  const device = await rig.device();
+  device.send(frames.heartbeat());
+  await eventually(() => expect(rig.bridge.logins).toEqual([dtu]));
+  rig.deliver('too-early', { epoch: 7 });
+  rig.deliver('too-early', { epoch: 7, deviceId: otherDtu });
+  granted.resolve({ granted: true, epoch: 7, parked: 0 });
+  await eventually(() => expect(rig.bridge.rooms).toEqual([dtu]));
+});
+
+test('the first words on a new session wait until the frames it left unanswered are known', async () => {
+  const recalled = Promise.withResolvers<void>();
+  rig.bridge.answerLogin = async () => ({
+    granted: true,
+    epoch: 7,
+    parked: 0,
+    recalled: recalled.promise,
+  });
+  const device = await rig.device();
+  device.send(frames.heartbeat());
+  await standing(rig);
+  device.send(frames.queryReply(4_711));
+  await eventually(() => expect(rig.gateway.counts.framesIn.bkv).toBe(2));
+  rig.deliver('meanwhile');
+  await device.hears('port.query');
+  expect(device.heard.map(({ name }) => name)).toEqual(['port.query']);
+  const delivery = rig.delivery('elsewhere', { epoch: 3, wireId: 4_711 });
+  rig.bridge.handlers.remember({ t: 'remember', delivery, writtenAt: 1, forMs: 60_000 });
+  recalled.resolve();
+  await device.hears('heartbeat.reply');
+  await eventually(() => expect(rig.bridge.kept).toHaveLength(1));
+  expect(rig.bridge.kept[0]).toMatchObject({ late: true, delivery: { id: 'elsewhere', epoch: 3 } });
+});
+
+test('a device does not wait for long for frames that cannot be recalled', async () => {
+  rig.bridge.answerLogin = async () => ({
+    granted: true,
+    epoch: 7,
+    parked: 0,
+    recalled: new Promise(() => {}),
+  });
+  const device = await rig.device();
+  device.send(frames.heartbeat());
+  await device.hears('heartbeat.reply');
+  device.send(frames.heartbeat());
+  await device.hears('heartbeat.reply', 2);
+});
+
 test('frames that arrive during the login keep their order, within a bound', async () => {
   const granted = Promise.withResolvers<Login>();
   rig.bridge.answerLogin = () => granted.promise;

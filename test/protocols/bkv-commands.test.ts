@@ -133,13 +133,22 @@ describe('the command table', () => {
       ['charge.stop', 9, 1, 'reply', 'repeat', 'resend', 'port:2:0', 'charge.start,card.order'],
       ['network.add', 3, 60, 'reply', 'repeat', 'resend', 'network', ''],
       ['network.delete', 3, 60, 'reply', 'repeat', 'resend', 'network', ''],
-      ['network.refresh', 3, 60, 'reply', 'repeat', 'resend', 'network', ''],
+      [
+        'network.refresh',
+        3,
+        60,
+        'reply',
+        'repeat',
+        'resend',
+        'network',
+        'network.refresh,network.add,network.delete',
+      ],
       ['ota.start', 1, 60, 'none', 'once', 'stop', 'ota', ''],
       ['params.read', 5, 60, 'reply', 'repeat', 'resend', null, ''],
       ['params.set', 3, 60, 'reply', 'repeat', 'resend', 'socket:2', 'params.set'],
       ['port.query', 5, 60, 'reply', 'repeat', 'resend', null, ''],
       ['raw', 5, 60, 'reply', 'once', 'stop', null, ''],
-      ['voice.window', 3, 60, 'reply', 'repeat', 'resend', 'voice', ''],
+      ['voice.window', 3, 60, 'reply', 'repeat', 'resend', 'voice', 'voice.window'],
     ]);
   });
 });

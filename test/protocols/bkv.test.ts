@@ -342,7 +342,7 @@ it.each([
   ['heartbeat.up', 'heartbeat'],
   ['status_report_1017.up', 'state'],
   ['exception_1010.up', 'state'],
-  ['control_07.reply', 'state'],
+  ['control_07.reply', 'money'],
   ['charge_end_02.up', 'money'],
   ['power_tier_end_18.up', 'money'],
   ['charge_end_1004.up', 'money'],

@@ -1,10 +1,11 @@
 import { pino } from 'pino';
 import { v7 as uuidV7 } from 'uuid';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { type Accept, createAccept } from '../../queues/accept.ts';
+import { createAccept } from '../../queues/accept.ts';
 import { DownlinkError } from '../../src/errors.ts';
 import { protocols } from '../../src/protocols/index.ts';
 import { eventually } from '../support/eventually.ts';
+import { createMemoryRoutes, createMemoryWithdrawals } from '../support/memory-routes.ts';
 import {
   createMemoryDevices,
   createMemoryLedger,
@@ -17,10 +18,16 @@ const start = { socket: 1, port: 0, mode: 'time', minutes: 60 };
 const acceptedAt = Date.parse('2026-01-31T08:00:00Z');
 
 let memory: ReturnType<typeof setUp>;
-let accept: Accept;
+let accept: ReturnType<typeof createAccept>;
 
 function setUp() {
-  return { ...createMemoryDevices(), book: createMemoryLedger(), queue: createMemoryOutbound() };
+  return {
+    ...createMemoryDevices(),
+    book: createMemoryLedger(),
+    queue: createMemoryOutbound(),
+    places: createMemoryRoutes(),
+    gateways: createMemoryWithdrawals(),
+  };
 }
 
 beforeEach(async () => {
@@ -30,6 +37,9 @@ beforeEach(async () => {
   accept = createAccept({
     ledger: memory.book.ledger,
     outbound: memory.queue.outbound,
+    routes: memory.places.routes,
+    withdrawals: memory.gateways.withdrawals,
+    caps: { maxPerKey: 3, maxPerDevice: 500 },
     devices: memory.devices,
     presence: memory.presence,
     protocols,
@@ -38,6 +48,7 @@ beforeEach(async () => {
     newId: () => uuidV7(),
     graceMs: 30,
     storeTimeoutMs: 150,
+    joinTimeoutMs: 50,
     lookupTimeoutMs: 50,
   });
 });
@@ -88,6 +99,7 @@ describe('a sound command', () => {
       labels: {},
       apiKey: 'app',
       waiter: null,
+      replayOf: null,
       status: 'queued',
       version: 1,
     });
@@ -120,7 +132,8 @@ describe('a sound command', () => {
       onAmbiguous: 'stop',
       labels: { order: 'A-1' },
     };
-    const { record } = await ask(startBody({ ...own, delayMs: 10_000 }));
+    const body = { deviceId: bkvId, command: 'port.query', params: { socket: 1 } };
+    const { record } = await ask({ ...body, ...own, delayMs: 10_000 });
     const { ttlMs, ...kept } = own;
     expect(record).toMatchObject({
       ...kept,
@@ -388,8 +401,9 @@ describe('an Idempotency-Key', () => {
   });
 
   it('belongs to the API key that used it', async () => {
-    await ask(startBody(), 'k1');
-    const other = await accept({ body: startBody(), apiKey: 'other', idempotencyKey: 'k1' });
+    const body = { deviceId: bkvId, command: 'port.query', params: { socket: 1 } };
+    await ask(body, 'k1');
+    const other = await accept({ body, apiKey: 'other', idempotencyKey: 'k1' });
     expect(other.replayed).toBe(false);
   });
 

@@ -45,6 +45,7 @@ function command(change: Partial<Command> = {}): Command {
     labels: {},
     apiKey: 'test',
     waiter: null,
+    replayOf: null,
     ...change,
   };
 }
@@ -74,21 +75,21 @@ describe('an outbound job', () => {
 describe('the outbound queue', () => {
   it('gives the most urgent command first, then the oldest', async () => {
     const order = [command({ priority: 3 }), command({ priority: 9 }), command({ priority: 3 })];
-    for (const each of order) await outbound.enqueue(each);
+    for (const each of order) await outbound.enqueue({ command: each });
     const waiting = await queueOf('82200520004869').getJobs('prioritized', 0, -1, true);
     expect(waiting.map(({ id }) => id)).toEqual([order[1]!.id, order[0]!.id, order[2]!.id]);
   });
 
   it('keeps a command until its time has come', async () => {
     const later = command({ notBefore: Date.now() + 60_000 });
-    await outbound.enqueue(later);
+    await outbound.enqueue({ command: later });
     expect(await queueOf(later.deviceId).getJobState(later.id)).toBe('delayed');
   });
 
   it('takes an id once', async () => {
     const once = command();
-    await outbound.enqueue(once);
-    await outbound.enqueue(once);
+    await outbound.enqueue({ command: once });
+    await outbound.enqueue({ command: once });
     expect((await outbound.counts()).waiting).toBe(1);
   });
 
@@ -102,7 +103,7 @@ describe('the outbound queue', () => {
 
   it('gives a waiting command back and then no longer has it', async () => {
     const waiting = command();
-    await outbound.enqueue(waiting);
+    await outbound.enqueue({ command: waiting });
     expect(await outbound.find(waiting.deviceId, waiting.id)).toMatchObject({ command: waiting });
     expect(await outbound.take(waiting.deviceId, waiting.id)).toBe('taken');
     expect(await outbound.take(waiting.deviceId, waiting.id)).toBe('missing');
@@ -111,7 +112,7 @@ describe('the outbound queue', () => {
 
   it('does not give back what a worker holds', async () => {
     const held = command();
-    await outbound.enqueue(held);
+    await outbound.enqueue({ command: held });
     const { Worker } = await import('bullmq');
     const holding = Promise.withResolvers<void>();
     const taken = Promise.withResolvers<void>();
@@ -139,17 +140,52 @@ describe('the outbound queue', () => {
 
   it('wakes a delayed command before its equals', async () => {
     const [first, parked] = [command(), command({ notBefore: Date.now() + 60_000 })];
-    await outbound.enqueue(first);
-    await outbound.enqueue(parked);
+    await outbound.enqueue({ command: first });
+    await outbound.enqueue({ command: parked });
     expect(await outbound.wake(parked.deviceId, parked.id)).toBe(true);
     const waiting = await queueOf(first.deviceId).getJobs('prioritized', 0, -1, true);
     expect(waiting.map(({ id }) => id)).toEqual([parked.id, first.id]);
     expect(await outbound.wake(parked.deviceId, parked.id)).toBe(false);
   });
 
+  it('puts a hastened command before all others, whatever it waits for', async () => {
+    const [urgent, later] = [
+      command({ priority: 8 }),
+      command({ priority: 1, notBefore: Date.now() + 60_000 }),
+    ];
+    await outbound.enqueue({ command: urgent });
+    await outbound.enqueue({ command: later });
+    expect(await outbound.hasten(later.deviceId, later.id)).toBe(true);
+    const waiting = await queueOf(urgent.deviceId).getJobs('prioritized', 0, -1, true);
+    expect(waiting.map(({ id }) => id)).toEqual([later.id, urgent.id]);
+  });
+
+  it('keeps one that stands behind another aside, until it is woken', async () => {
+    const behind = command();
+    await outbound.enqueue({ command: behind, blocked: true });
+    const seen = await outbound.inspect(behind.deviceId, behind.id);
+    expect(seen?.state).toBe('delayed');
+    expect(seen?.dueAt).toBeGreaterThan(Date.now() + 30_000);
+    expect(await outbound.wake(behind.deviceId, behind.id)).toBe(true);
+    expect(await outbound.inspect(behind.deviceId, behind.id)).toMatchObject({
+      state: 'prioritized',
+      dueAt: null,
+    });
+  });
+
+  it('pauses all shards and goes on', async () => {
+    await outbound.pause();
+    expect(await outbound.isPaused()).toBe(true);
+    expect(await Promise.all(outbound.queues.map((queue) => queue.isPaused()))).not.toContain(
+      false,
+    );
+    await outbound.resume();
+    expect(await outbound.isPaused()).toBe(false);
+  });
+
   it('counts a command put back from where it stood', async () => {
     const back = command();
-    await outbound.enqueue(back, { attempt: 3, version: 40 });
+    await outbound.enqueue({ command: back, base: { attempt: 3, version: 40 } });
     const found = await outbound.find(back.deviceId, back.id);
     expect(found?.nextVersion).toBeGreaterThan(40);
     const job = await queueOf(back.deviceId).getJob(back.id);
@@ -163,14 +199,16 @@ describe('the outbound queue without its store', () => {
     const client = connectRedis({ url: store.url, purpose: 'commands', name: 'test' });
     const own = createOutbound({ redis: client, keys, onError: () => undefined, timeoutMs: 500 });
     try {
-      await own.enqueue(command());
+      await own.enqueue({ command: command() });
       await store.server.kill('SIGKILL');
-      await expect(own.enqueue(command())).rejects.toMatchObject({ code: 'QUEUE_UNAVAILABLE' });
+      await expect(own.enqueue({ command: command() })).rejects.toMatchObject({
+        code: 'QUEUE_UNAVAILABLE',
+      });
       await store.server.start();
       await expect
         .poll(
           () =>
-            own.enqueue(command()).then(
+            own.enqueue({ command: command() }).then(
               () => true,
               () => false,
             ),

@@ -42,6 +42,7 @@ async function started(options: Partial<FleetOptions> = {}): Promise<Fleet> {
 }
 
 const query = { socket: 1 };
+const orderNo = `41${'00'.repeat(15)}`;
 const start = { socket: 1, port: 0, mode: 'time', minutes: 5 };
 const last = () => fleet!.log.frames().at(-1)!;
 
@@ -193,7 +194,74 @@ describe('a repeated frame', () => {
   });
 });
 
+describe('a lost answer', () => {
+  it('hides a command that took effect, as often as it is told', async () => {
+    await started();
+    const device = fleet!.device(bkvId);
+    device.loseAnswers();
+    expect(await server.send(bkvId, 'charge.start', start, 9, 50)).toBeNull();
+    expect(last()).toMatchObject({ intended: 'none', says: 'ack', executed: true, answer: null });
+    expect(device.ports).toMatchObject([{ socket: 1, port: 0, charging: true }]);
+    const seen = await server.send(bkvId, 'port.query', query, 10);
+    const { businessNo } = device.ports[0]!;
+    expect(seen?.result).toMatchObject({
+      holes: [
+        { port: 0, charging: true, businessNo },
+        { port: 1, charging: false, status: 0x80, businessNo: 0 },
+      ],
+    });
+    await server.send(bkvId, 'charge.stop', { socket: 1, port: 0 }, 11);
+    const later = await server.send(bkvId, 'port.query', query, 12);
+    expect(later?.result).toMatchObject({ holes: [{ charging: false, businessNo: 0 }, {}] });
+  });
+});
+
 describe('knobs', () => {
+  const order = { port: 1, mode: 'time', seconds: 60, orderNo: 'A' };
+
+  it('make an AP3000 answer the repetition of a start with "same state"', async () => {
+    await started({ knobs: { repeatedStart: 'same-state' } });
+    fleet!.device(apId).loseAnswers();
+    expect(await server.send(apId, 'charge.start', order, 3, 50)).toBeNull();
+    expect(await server.send(apId, 'charge.start', order, 3)).toMatchObject({ code: '2' });
+    expect(last()).toMatchObject({ intended: 'nack', executed: true, duplicate: true });
+    expect(fleet!.device(apId).ports).toMatchObject([{ port: 1, charging: true, orderNo }]);
+  });
+
+  it('leave an answer as it is where the repeated frame is no start, or started nothing', async () => {
+    await started({ knobs: { repeatedStart: 'same-state' } });
+    fleet!.device(apId).refuseNext();
+    expect(await server.send(apId, 'charge.start', order, 3)).toMatchObject({ code: '1' });
+    expect(await server.send(apId, 'charge.start', order, 3)).toMatchObject({ code: '1' });
+    await server.send(apId, 'charge.start', order, 4);
+    const stop = { port: 1, orderNo: 'A' };
+    expect(await server.send(apId, 'charge.stop', stop, 5)).toMatchObject({ accepted: true });
+    expect(await server.send(apId, 'charge.stop', stop, 5)).toMatchObject({ accepted: true });
+  });
+
+  it('set how often a port reports its order while it charges', async () => {
+    await started({ knobs: { reportMs: 40 } });
+    await server.send(apId, 'charge.start', order, 3);
+    const reports = () => server.heard.filter(({ name }) => name === 'power');
+    await vi.waitFor(() => expect(reports().length).toBeGreaterThan(2), bound);
+    expect(reports().at(-1)!.fields).toMatchObject({ port: 1, portStatus: 1, orderNo });
+  });
+
+  it('make devices report their state after a login', async () => {
+    await started({ knobs: { stateAtLogin: true, reconnectMs: 5 } });
+    const reports = (name: string) => server.heard.filter((message) => message.name === name);
+    await vi.waitFor(() => expect(reports('status.report')).toHaveLength(1), bound);
+    const cluster = JSON.stringify(reports('status.report')[0]!.fields);
+    expect(cluster).toContain('"name":"socketNo","value":1}');
+    expect(cluster).toContain('"name":"businessNo","value":"0000"}');
+    expect(reports('power')).toEqual([]);
+    await server.send(apId, 'charge.start', order, 3);
+    fleet!.device(apId).dropConnection();
+    await vi.waitFor(() => {
+      expect(reports('power').at(0)?.fields).toMatchObject({ port: 1, orderNo });
+    }, bound);
+  });
+
   it('delay answers within their range', async () => {
     await started({ knobs: { ackDelayMs: [40, 60] } });
     await server.send(bkvId, 'port.query', query, 1);
@@ -302,7 +370,11 @@ describe('the log', () => {
       const entries = lines.map((line) => JSON.parse(line)) as FrameEntry[];
       entries.sort((a, b) => a.seq - b.seq);
       expect(entries).toEqual(fleet!.log.entries());
-      expect(entries[5]).toMatchObject({ wireId: 6, answeredAt: null });
+      expect(entries[5]).toMatchObject({ wireId: 6, answeredAt: null, answer: null });
+      const answers = server.heard.filter(({ name }) => name === 'port.query.reply');
+      expect(entries.slice(0, 5).map(({ answer }) => answer)).toEqual(
+        answers.map(({ frame }) => Buffer.from(frame).toString('hex')),
+      );
     } finally {
       await rm(folder, { recursive: true });
     }

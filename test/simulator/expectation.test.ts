@@ -30,12 +30,13 @@ function frame(more: Partial<FrameEntry> = {}): FrameEntry {
     says: 'ack',
     executed: true,
     answeredAt: 1010,
+    answer: 'cafe',
     duplicate: false,
     ...more,
   };
 }
 
-const silent = { intended: 'none', answeredAt: null } as const;
+const silent = { intended: 'none', answeredAt: null, answer: null } as const;
 
 function says(command: Sent, end: Shown | null, frames: FrameEntry[]): string[] {
   const known = new Map(end ? [[end.id, end]] : []);
@@ -45,7 +46,7 @@ function says(command: Sent, end: Shown | null, frames: FrameEntry[]): string[] 
 describe('the comparison of API and devices', () => {
   it('finds nothing where they agree', () => {
     expect(says(sent(), shown(), [frame()])).toEqual([]);
-    const refused = [frame({ intended: 'nack', says: 'nack' })];
+    const refused = [frame({ intended: 'nack', says: 'nack', executed: false })];
     expect(says(sent(), shown({ status: 'rejected' }), refused)).toEqual([]);
     const unanswerable = sent({ ack: 'none' });
     expect(says(unanswerable, shown({ status: 'unacknowledged' }), [frame(silent)])).toEqual([]);
@@ -74,6 +75,31 @@ describe('the comparison of API and devices', () => {
     const inferred = shown({ inferred: true });
     expect(says(start, inferred, [frame(silent)])).toEqual([]);
     expect(says(start, inferred, [frame({ ...silent, executed: false })])).toHaveLength(1);
+  });
+
+  it('leaves open whose charge "same state" means', () => {
+    const start = sent({ repeatable: false });
+    const attempts = [1, 2].map(() => ({ wireId: 5, frameOut: 'beef' }));
+    const frames = [frame(silent), frame({ intended: 'nack', says: 'nack', duplicate: true })];
+    const inferred = shown({ attempts, inferred: true });
+    expect(says(start, inferred, frames)).toEqual([]);
+    expect(says(start, shown({ attempts, status: 'unknown' }), frames)).toEqual([]);
+    expect(says(start, shown({ attempts, status: 'rejected' }), frames)).toHaveLength(1);
+  });
+
+  it('takes a query that nobody asked for as the probe of a start that went unanswered', () => {
+    const start = sent({ repeatable: false });
+    const probe = frame({ wireId: 9, frame: 'f00d' });
+    const attempts = [
+      { wireId: 5, frameOut: 'beef' },
+      { wireId: 9, frameOut: 'f00d', probe: true },
+    ];
+    const unknown = shown({ status: 'unknown' });
+    expect(says(start, unknown, [frame(silent), probe])).toEqual([]);
+    expect(says(start, { ...unknown, attempts }, [frame(silent), probe])).toEqual([]);
+    expect(says(start, shown(), [frame(), probe])[0]).toContain('wire id 9');
+    const other = frame({ wireId: 9, frame: 'f00d', name: 'control' });
+    expect(says(start, unknown, [frame(silent), other])[0]).toContain('wire id 9');
   });
 
   it('names frames that are in no attempt', () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { CommandRecord } from '../../src/command.ts';
 import type { Idempotency } from '../../src/store/contract.ts';
 import { freshLedger } from './fixture.ts';
-import { later, newRecord } from './records.ts';
+import { attemptOf, later, newRecord } from './records.ts';
 
 const dayMs = 24 * 3_600_000;
 
@@ -98,5 +98,140 @@ describe('a claim by Idempotency-Key', () => {
     await expect(claim).rejects.toMatchObject({ code: 'INTERNAL' });
     const sound = newRecord();
     expect(await ledger.claim(sound, idempotencyOf(sound))).toEqual({ claimed: true });
+  });
+});
+
+describe('many claims at once', () => {
+  const keyed = (key: string, wanted: Partial<Idempotency> = {}, record = newRecord()) => ({
+    record,
+    idempotency: idempotencyOf(record, { key, ...wanted }),
+  });
+
+  it('get one verdict each, in order', async () => {
+    const { ledger } = await freshLedger();
+    const held = keyed('held');
+    await ledger.claim(held.record, held.idempotency);
+    const items = [
+      keyed('new'),
+      keyed('held'),
+      keyed('held', { bodyHash: 'two' }),
+      keyed('held', { apiKey: 'another' }),
+      held,
+    ];
+    expect(await ledger.claimMany(items)).toEqual([
+      { claimed: true },
+      { claimed: false, same: true, record: held.record },
+      { claimed: false, same: false, id: held.record.id },
+      { claimed: true },
+      { claimed: true },
+    ]);
+    const stored = await ledger.findMany(items.map(({ record }) => record.id));
+    expect([...stored.keys()].sort()).toEqual(
+      [items[0]!, items[3]!, held].map(({ record }) => record.id).sort(),
+    );
+  });
+
+  it('give a key that is named twice to the first who names it', async () => {
+    const { ledger } = await freshLedger();
+    const items = [keyed('k'), keyed('k'), keyed('k', { bodyHash: 'two' })];
+    expect(await ledger.claimMany(items)).toEqual([
+      { claimed: true },
+      { claimed: false, same: true, record: items[0]?.record },
+      { claimed: false, same: false, id: items[0]?.record.id },
+    ]);
+    expect((await ledger.list({ limit: 9 })).items).toEqual([items[0]?.record]);
+  });
+
+  it('of crossing calls have one winner for every key, whatever their order', async () => {
+    const { ledger } = await freshLedger();
+    const keys = Array.from({ length: 200 }, (_, index) => `order-${index}`);
+    const calls = Array.from({ length: 6 }, (_, call) =>
+      (call % 2 ? keys : keys.toReversed()).map((key) => keyed(key)),
+    );
+    const answers = await Promise.all(calls.map((call) => ledger.claimMany(call)));
+    const winners = new Map<string, string[]>();
+    for (const [call, claims] of answers.entries()) {
+      for (const [index, claim] of claims.entries()) {
+        const { record, idempotency } = calls[call]![index]!;
+        const id = claim.claimed ? record.id : claim.same ? claim.record.id : claim.id;
+        winners.set(idempotency.key, [...(winners.get(idempotency.key) ?? []), id]);
+      }
+    }
+    expect(winners.size).toBe(200);
+    for (const ids of winners.values()) expect(new Set(ids).size).toBe(1);
+    const stored = await ledger.findMany([...winners.values()].map(([id]) => id!));
+    expect(stored.size).toBe(200);
+  });
+
+  it('take over keys whose time is over', async () => {
+    const { ledger } = await freshLedger();
+    const first = keyed('k');
+    await ledger.claim(first.record, first.idempotency);
+    const due = { acceptedAt: first.record.acceptedAt + dayMs };
+    const items = [keyed('k', {}, newRecord(due)), keyed('k', {}, newRecord(due))];
+    expect(await ledger.claimMany(items)).toEqual([
+      { claimed: true },
+      { claimed: false, same: true, record: items[0]?.record },
+    ]);
+  });
+
+  it('store nothing when one of them can never be stored', async () => {
+    const { ledger } = await freshLedger();
+    const items = [keyed('a'), keyed('b', {}, newRecord({ priority: 1e9 }))];
+    await expect(ledger.claimMany(items)).rejects.toMatchObject({ code: 'INTERNAL' });
+    expect((await ledger.list({ limit: 9 })).items).toEqual([]);
+    expect(await ledger.claimMany([items[0]!])).toEqual([{ claimed: true }]);
+    expect(await ledger.claimMany([])).toEqual([]);
+  });
+
+  it('are one statement for 1,000', async () => {
+    const names: string[] = [];
+    const dbQueryLatency = { observe: ({ query }: { query: string }) => names.push(query) };
+    const { ledger } = await freshLedger({ metrics: { dbQueryLatency } as never });
+    const items = Array.from({ length: 1_000 }, (_, index) => keyed(`k${index}`));
+    const claims = await ledger.claimMany(items);
+    expect(claims.filter(({ claimed }) => claimed)).toHaveLength(1_000);
+    expect(names).toEqual(['ledger.claim']);
+  });
+});
+
+describe('a claim that is taken back', () => {
+  it('leaves neither command nor key behind', async () => {
+    const { ledger, pool } = await freshLedger();
+    const record = newRecord({ status: 'parked' });
+    await ledger.claim(record, idempotencyOf(record));
+    expect(await ledger.unclaim(record.id)).toBe(true);
+    expect(await ledger.find(record.id)).toBeNull();
+    expect((await pool.query('SELECT * FROM idempotency')).rows).toEqual([]);
+    const next = newRecord();
+    expect(await ledger.claim(next, idempotencyOf(next))).toEqual({ claimed: true });
+  });
+
+  it('takes back a command without a key as well, and an unknown one not', async () => {
+    const { ledger } = await freshLedger();
+    const record = newRecord();
+    await ledger.write(record);
+    expect(await ledger.unclaim(record.id)).toBe(true);
+    expect(await ledger.unclaim(record.id)).toBe(false);
+  });
+
+  it('stays when its command has moved since', async () => {
+    const { ledger } = await freshLedger();
+    const moves: Partial<CommandRecord>[] = [
+      { version: 2, status: 'sent' },
+      { version: 3, status: 'cancelled', settledAt: 1 },
+      { version: 1, trail: { 1: attemptOf(1) } },
+    ];
+    for (const [index, move] of moves.entries()) {
+      const record = newRecord({ ...move });
+      await ledger.claim(record, idempotencyOf(record, { key: `k${index}` }));
+      expect(await ledger.unclaim(record.id)).toBe(false);
+      expect(await ledger.find(record.id)).toEqual(record);
+      const again = newRecord();
+      expect(await ledger.claim(again, idempotencyOf(again, { key: `k${index}` }))).toMatchObject({
+        claimed: false,
+        same: true,
+      });
+    }
   });
 });

@@ -1,12 +1,11 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { CommandRecord, Status } from '../../src/command.ts';
 import { statuses } from '../../src/command.ts';
-import { connectPostgres } from '../../src/connections/postgres.ts';
 import { listStatement } from '../../src/store/command-list.ts';
 import type { CommandFilter, Ledger } from '../../src/store/contract.ts';
-import { freshDatabase } from '../support/stores.ts';
 import { freshLedger, ledgerAt } from './fixture.ts';
 import { newRecord } from './records.ts';
+import { explain, manyCommands } from './rows.ts';
 
 async function pages(ledger: Ledger, filter: CommandFilter): Promise<CommandRecord[]> {
   const items: CommandRecord[] = [];
@@ -155,21 +154,7 @@ describe('at 20,000 rows', () => {
   let url: string;
 
   beforeAll(async () => {
-    url = (await freshDatabase()).url;
-    const pool = connectPostgres({ url, applicationName: 'store-test', max: 1 });
-    await pool.query(
-      `INSERT INTO commands (id, device_id, protocol, command, params, priority, accepted_at,
-         not_before, deadline, ack_timeout_ms, attempts, backoff_ms, on_ambiguous, labels, api_key,
-         status, version, late, inferred, trail, ledger_only)
-       SELECT lpad(n::text, 12, '0'), 'device-' || n % 500, 'bkv', 'port.query', '{}', 5, n, n,
-         n + 60000, 10000, 4, 3000, 'resend', '{}', 'operator',
-         CASE WHEN n % 100 = 0 THEN 'queued' WHEN n % 97 = 0 THEN 'failed'
-           WHEN n % 89 = 0 THEN 'unknown' ELSE 'succeeded' END,
-         1, false, false, '{}', n % 1000 = 0
-       FROM generate_series(1, 20000) AS n`,
-    );
-    await pool.query('ANALYZE commands');
-    await pool.end();
+    url = (await manyCommands()).url;
   });
 
   const filters: [string, CommandFilter, string][] = [
@@ -186,9 +171,8 @@ describe('at 20,000 rows', () => {
   ];
 
   it.each(filters)('a list of %s follows an index', async (_, filter, index) => {
-    const { pool } = ledgerAt(url);
     const { text, values } = listStatement(filter);
-    const plan = await explain(pool, text, values);
+    const plan = await explain(url, text, values);
     expect(plan).toContain(index);
     expect(plan).not.toContain('Seq Scan');
   });
@@ -211,10 +195,3 @@ describe('at 20,000 rows', () => {
     });
   });
 });
-
-type Pool = ReturnType<typeof connectPostgres>;
-
-async function explain(pool: Pool, text: string, values: unknown[]): Promise<string> {
-  const { rows } = await pool.query<{ 'QUERY PLAN': string }>(`EXPLAIN ${text}`, values);
-  return rows.map((row) => row['QUERY PLAN']).join('\n');
-}

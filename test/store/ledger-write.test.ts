@@ -19,6 +19,7 @@ describe('a write to the ledger', () => {
       trail: { 1: attemptOf(1), 2: attemptOf(2, { outcome: 'rejected', ms: 12 }) },
       orderKey: null,
       waiter: 'api-1',
+      replayOf: null,
     });
     expect(await ledger.write(record)).toEqual({ applied: true });
     expect(await ledger.find(record.id)).toEqual(record);

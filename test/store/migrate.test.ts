@@ -2,8 +2,15 @@ import { Client } from 'pg';
 import { describe, expect, it } from 'vitest';
 import { migrate, migrationStatus, rollback } from '../../src/store/migrate.ts';
 import { emptyDatabase } from '../support/stores.ts';
+import { ledgerAt } from './fixture.ts';
 
-const all = ['0001_ledger', '0002_devices', '0003_indexes'];
+const all = [
+  '0001_ledger',
+  '0002_devices',
+  '0003_indexes',
+  '0004_delivery',
+  '0005_delivery_indexes',
+];
 
 async function relations(url: string): Promise<string[]> {
   const client = new Client({ connectionString: url });
@@ -40,8 +47,11 @@ describe('migrations', () => {
     const { url } = await emptyDatabase();
     await migrate({ url });
     const before = await relations(url);
+    expect(before).toContain('commands_dead');
+    expect(await rollback({ url, steps: 1 })).toEqual(['0005_delivery_indexes']);
+    expect(await relations(url)).not.toContain('commands_dead');
     expect(before).toContain('commands_unfinished_deadline');
-    expect(await rollback({ url, steps: 1 })).toEqual(['0003_indexes']);
+    expect(await rollback({ url, steps: 2 })).toEqual(['0004_delivery', '0003_indexes']);
     expect(await relations(url)).not.toContain('commands_unfinished_deadline');
     expect(await rollback({ url, steps: 2 })).toEqual(['0002_devices', '0001_ledger']);
     expect((await migrationStatus({ url })).pending).toEqual(all);
@@ -54,13 +64,49 @@ describe('migrations', () => {
     await migrate({ url });
     const client = new Client({ connectionString: url });
     await client.connect();
-    await client.query("DELETE FROM downlink_migrations WHERE name = '0003_indexes'");
+    await client.query("DELETE FROM downlink_migrations WHERE name = '0005_delivery_indexes'");
     await client.query(
-      "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'commands_device'::regclass",
+      "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'commands_dead'::regclass",
     );
     await client.end();
-    expect(await migrate({ url })).toEqual(['0003_indexes']);
-    expect(await relations(url)).toContain('commands_device');
+    expect(await migrate({ url })).toEqual(['0005_delivery_indexes']);
+    expect(await relations(url)).toContain('commands_dead');
+  });
+
+  it('give up soon when a reader holds the table, and apply once it is gone', async () => {
+    const { url } = await emptyDatabase();
+    await migrate({ url });
+    await rollback({ url, steps: 2 });
+    const reader = new Client({ connectionString: url });
+    await reader.connect();
+    await reader.query('BEGIN');
+    await reader.query('SELECT count(*) FROM commands');
+    await expect(migrate({ url })).rejects.toThrow(/lock timeout/);
+    await reader.query('COMMIT');
+    await reader.end();
+    expect(await migrate({ url })).toEqual(['0004_delivery', '0005_delivery_indexes']);
+  });
+
+  it('keep the rows that were there before a column came', async () => {
+    const { url } = await emptyDatabase();
+    await migrate({ url });
+    await rollback({ url, steps: 2 });
+    const client = new Client({ connectionString: url });
+    await client.connect();
+    await client.query(
+      `INSERT INTO commands (id, device_id, protocol, command, params, priority, accepted_at,
+         not_before, deadline, ack_timeout_ms, attempts, backoff_ms, on_ambiguous, labels, api_key,
+         status, version, late, inferred, settled_at, trail)
+       VALUES ('a', 'device-1', 'bkv', 'port.query', '{}', 5, 1, 1, 2, 10, 4, 3, 'resend', '{}', 'k',
+         'failed', 2, false, false, 5, '{}')`,
+    );
+    await client.end();
+    await migrate({ url });
+    const { ledger } = ledgerAt(url);
+    expect(await ledger.find('a')).toMatchObject({ replayOf: null, settledAt: 5 });
+    expect((await ledger.listDead({ since: 0, limit: 5 })).items.map(({ id }) => id)).toEqual([
+      'a',
+    ]);
   });
 
   it('refuse a rollback of no steps', async () => {

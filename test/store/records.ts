@@ -23,6 +23,7 @@ export function newRecord(wanted: Partial<CommandRecord> = {}): CommandRecord {
     labels: { site: 'north' },
     apiKey: 'operator',
     waiter: null,
+    replayOf: null,
   };
   return { ...command, ...acceptedState(command, now), ...wanted };
 }

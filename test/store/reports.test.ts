@@ -51,6 +51,32 @@ describe('reports of devices', () => {
   });
 });
 
+describe('the recent reports of a device', () => {
+  it('are those of the names asked for, newest first, before a moment or since it', async () => {
+    const { database } = await freshLedger();
+    const reports = createReports({ database });
+    const all = [
+      report(1, { at: 1_000, name: 'port.status' }),
+      report(2, { at: 2_000, name: 'charge.end' }),
+      report(3, { at: 2_000, name: 'heartbeat' }),
+      report(4, { at: 3_000, name: 'port.status' }),
+      report(5, { at: 3_000, name: 'port.status', deviceId: 'another' }),
+    ];
+    await reports.add(all);
+    const [first, second, , fourth] = all;
+    const query = {
+      deviceId: '82200520004869',
+      names: ['port.status', 'charge.end'],
+      limit: 10,
+    };
+    expect(await reports.recent(query)).toEqual([fourth, second, first]);
+    expect(await reports.recent({ ...query, limit: 1 })).toEqual([fourth]);
+    expect(await reports.recent({ ...query, before: 3_000 })).toEqual([second, first]);
+    expect(await reports.recent({ ...query, since: 2_000 })).toEqual([fourth, second]);
+    expect(await reports.recent({ ...query, names: [] })).toEqual([]);
+  });
+});
+
 describe('retention', () => {
   it('removes what is past its time, never an unfinished command, at most so many at once', async () => {
     const { database, ledger } = await freshLedger();

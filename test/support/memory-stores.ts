@@ -66,23 +66,54 @@ export function createMemoryLedger() {
     async unfinished() {
       return [];
     },
+    async unclaim(id) {
+      await answers();
+      for (const [name, held] of claims) if (held.id === id) claims.delete(name);
+      return rows.delete(id);
+    },
+    async claimMany(requests) {
+      await answers();
+      const verdicts = [];
+      for (const { record, idempotency } of requests) {
+        verdicts.push(await ledger.claim(record, idempotency));
+      }
+      return verdicts;
+    },
+    async overdue() {
+      return [];
+    },
+    async replacedBy() {
+      return new Map();
+    },
+    async listDead() {
+      return { items: [], nextCursor: null };
+    },
+    async purgeDead() {
+      return [];
+    },
     async flush() {},
   };
   return { ledger, rows, ledgerOnly, state };
 }
 
 export function createMemoryOutbound() {
-  const jobs = new Map<string, { command: Command; base: Base; active: boolean }>();
-  const state = { condition: 'well' as Condition };
+  const jobs = new Map<
+    string,
+    { command: Command; base: Base; active: boolean; blocked: boolean }
+  >();
+  const woken: string[] = [];
+  const hastened: string[] = [];
+  const state = { condition: 'well' as Condition, paused: false };
   const answers = () => endure(state.condition, 'QUEUE_UNAVAILABLE');
 
   const outbound: Outbound = {
-    async enqueue(command, base = { attempt: 0, version: 0 }) {
+    async enqueue({ command, base = { attempt: 0, version: 0 }, blocked = false }) {
       await answers();
-      if (!jobs.has(command.id)) jobs.set(command.id, { command, base, active: false });
+      if (!jobs.has(command.id)) jobs.set(command.id, { command, base, active: false, blocked });
     },
     async enqueueMany(entries) {
-      for (const { command, base } of entries) await outbound.enqueue(command, base);
+      await answers();
+      for (const entry of entries) await outbound.enqueue(entry);
     },
     async take(_deviceId, id) {
       await answers();
@@ -102,9 +133,40 @@ export function createMemoryOutbound() {
       const pending = [...jobs.values()].filter(({ active }) => active).length;
       return { waiting: jobs.size - pending, pending, dead: 0 };
     },
+    async wake(_deviceId, id) {
+      await answers();
+      woken.push(id);
+      return jobs.has(id);
+    },
+    async hasten(_deviceId, id) {
+      await answers();
+      hastened.push(id);
+      return jobs.has(id);
+    },
+    async forget(_deviceId, id) {
+      await answers();
+      jobs.delete(id);
+    },
+    async holds(entries) {
+      await answers();
+      return new Set(entries.flatMap(({ id }) => (jobs.has(id) ? [id] : [])));
+    },
+    async inspect(_deviceId, id) {
+      await answers();
+      const job = jobs.get(id);
+      if (!job) return null;
+      return { state: job.active ? 'active' : 'waiting', dueAt: null, failedReason: null };
+    },
+    async pause() {
+      state.paused = true;
+    },
+    async resume() {
+      state.paused = false;
+    },
+    isPaused: async () => state.paused,
     async close() {},
   };
-  return { outbound, jobs, state };
+  return { outbound, jobs, woken, hastened, state };
 }
 
 export function createMemoryDevices() {

@@ -90,6 +90,13 @@ export function createRecordingBridge(gatewayId = 'gw-test'): RecordingBridge {
         setImmediate(() => bridge.handlers.settled({ t: 'settled', id, attempt }));
       }
     },
+    answer({ workerId, id, attempt }, answer) {
+      bridge.receipts.push(
+        answer.kind === 'written'
+          ? { t: 'written', workerId, id, attempt, at: answer.at }
+          : { t: 'ended', workerId, id, attempt, outcome: answer },
+      );
+    },
     async keep(delivery, outcome, late) {
       await bridge.answerKeep();
       bridge.kept.push({ delivery, outcome, late });

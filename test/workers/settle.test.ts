@@ -31,11 +31,15 @@ function circumstances(change: Change = {}): Circumstances {
     labels: {},
     apiKey: 'test',
     waiter: null,
+    replayOf: null,
     ...change.command,
   };
   return {
     attempt: 1,
     writtenBefore: false,
+    revocation: null,
+    blockedBy: null,
+    unclear: null,
     now,
     random: 0,
     spec: protocolNamed('bkv')?.commands[name],
@@ -139,9 +143,41 @@ describe('the verdict on an ambiguous attempt', () => {
     });
   });
 
-  it.each(ambiguousReasons)('%s ends a start as unknown', (reason) => {
+  it.each(ambiguousReasons)('%s ends what may not be repeated as unknown', (reason) => {
+    const update = circumstances({ command: { command: 'ota.start', onAmbiguous: 'stop' } });
+    expect(judge(ambiguous(reason), update)).toMatchObject({ kind: 'end', status: 'unknown' });
+  });
+
+  it.each(ambiguousReasons)('%s lets the device be asked what became of a start', (reason) => {
     const start = circumstances({ command: { command: 'charge.start' } });
-    expect(judge(ambiguous(reason), start)).toMatchObject({ kind: 'end', status: 'unknown' });
+    expect(judge(ambiguous(reason), start)).toMatchObject({
+      kind: 'retry',
+      reason: expect.stringContaining('asked before anything is sent again'),
+    });
+  });
+
+  it('is unknown when a probe could not tell', () => {
+    const start = circumstances({
+      command: { command: 'charge.start' },
+      unclear: 'the port charges for a card',
+    });
+    expect(judge(ambiguous('no-ack'), start)).toMatchObject({
+      status: 'unknown',
+      reason: expect.stringContaining('the port charges for a card'),
+    });
+  });
+
+  it('of one that was superseded or cancelled gets no further attempt', () => {
+    const superseded = { kind: 'superseded', by: 'c2' } as const;
+    expect(judge(ambiguous('no-ack'), circumstances({ revocation: superseded }))).toMatchObject({
+      status: 'unknown',
+      code: 'SUPERSEDED',
+    });
+    const cancelled = { kind: 'cancelled', by: 'ops' } as const;
+    expect(judge(ambiguous('no-ack'), circumstances({ revocation: cancelled }))).toMatchObject({
+      status: 'unknown',
+      code: 'CANCELLED',
+    });
   });
 
   it('repeats a start only when the caller asked for it', () => {
@@ -176,7 +212,13 @@ describe('the count of timeouts', () => {
     async (reason) => {
       const metrics = createMetrics('worker');
       const settle = createSettle({
-        bridge: { settled: () => undefined, release: async () => [] },
+        bridge: { settled: () => undefined, remember: () => undefined },
+        routes: {
+          release: async () => [],
+          revocation: async () => null,
+          keepUnanswered: async () => null,
+          forgetUnanswered: async () => undefined,
+        },
         recorder: {
           record: async () => undefined,
           recordLater: () => undefined,

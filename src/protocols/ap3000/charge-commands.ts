@@ -17,6 +17,7 @@ import {
   word,
 } from './command-kit.ts';
 import { orderNoFromWire, orderNoToWire } from './order-number.ts';
+import { startProbe } from './start-probe.ts';
 
 const maxWord = 0xffff;
 /** Lets the device choose the port. */
@@ -79,6 +80,8 @@ export const chargeCommands: Readonly<Record<string, CommandSpec>> = {
     // a second start answers "same state", which alone does not say whose charge is running
     repeatable: false,
     onAmbiguous: 'probe',
+    probe: startProbe,
+    excludes: ['charge.start'],
     check: (given) => startFault(given as StartParams),
     encode: (given, deviceId, wireId) =>
       request('charge.control', startFields(given as StartParams), deviceId, wireId),
@@ -98,7 +101,8 @@ export const chargeCommands: Readonly<Record<string, CommandSpec>> = {
     title: 'Change the time or the energy of a running charge',
     params: ModifyParams,
     repeatable: false,
-    onAmbiguous: 'probe',
+    // no probe: neither its answer nor a report tells the limit that a charge runs under
+    onAmbiguous: 'stop',
     check: (given) => modifyFault(given as ModifyParams),
     ...exchange('charge.modify', (given) => modifyFields(given as ModifyParams), {
       codes: modifyResults,

@@ -51,7 +51,11 @@ export const query: Shared = {
   supersedes: [],
 };
 
-/** Writing the same value twice does no harm; writes of one device keep their order. */
+/**
+ * Writing the same value twice does no harm; writes of one device keep their order. None replaces an
+ * older one: the line holds restarts and raw memory writes too, and one that stands between two
+ * settings may need the older.
+ */
 export const idempotentWrite: Shared = {
   ...query,
   priority: priorities.other,
@@ -73,9 +77,11 @@ export const portControl: Shared = {
   orderKey: ({ port }) => `port:${String(port)}`,
 };
 
-export const stopControl: Shared = {
+/** A stop: gone with it is what would start its port or let it charge for longer. */
+export const stopControl: Shared & { preempts: true } = {
   ...portControl,
   priority: priorities.stop,
+  preempts: true,
   supersedes: ['charge.start', 'charge.modify'],
 };
 

@@ -110,6 +110,7 @@ export const parameterCommands: Readonly<Record<string, CommandSpec>> = {
     // one line per group: a newer set replaces an older one only where it covers all of its fields
     orderKey: ({ group }) => `device:${String(group)}`,
     supersedes: ['params.set'],
+    covers: ({ group, ...fields }) => Object.keys(fields),
     check: (given) => setFault(given as SetParams),
     encode(given, deviceId, wireId) {
       const { group, ...fields } = given as SetParams;

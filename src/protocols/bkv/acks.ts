@@ -1,8 +1,8 @@
 /** How devices answer commands: what counts as an answer, and what its result byte means. */
 import type { Ack } from '../../outcome.ts';
 import type { Message } from '../protocol.ts';
-import { holeFlags } from './hole-status.ts';
-import { type KvElement, kvValue } from './kv.ts';
+import { holeState, known, numberOfHex, reportedHoles } from './hole-state.ts';
+import { kvValue } from './kv.ts';
 import { elementsOf, protocolName } from './message-codec.ts';
 
 type Result = Record<string, unknown>;
@@ -69,46 +69,11 @@ export function socketState(socket: number, wireId: number, message: Message): A
     };
   }
   if (!isUplink(message) || message.name !== 'status.report') return null;
-  const cluster = elementsOf(message)
-    .filter(({ name, value }) => name === 'socketStatusCluster' && Array.isArray(value))
-    .map(({ value }) => value as KvElement[])
-    .find((elements) => kvValue(elements, 'socketNo') === socket);
-  if (cluster === undefined) return null;
-  const holes = cluster
-    .filter(({ name, value }) => name === 'hole' && Array.isArray(value))
-    .map(({ value }) => (value as KvElement[]).map((element) => [element.name, element.value]))
-    .map((entries) => holeState(Object.fromEntries(entries)));
+  const holes = reportedHoles(socket, message.fields);
+  if (holes === null) return null;
   return { accepted: true, result: { socket, holes } };
-}
-
-/** One hole in the names that the protocols share. */
-function holeState(fields: Result): Result {
-  const status = numberOfHex(fields['holeStatus']);
-  const flags = status === undefined ? undefined : holeFlags(status);
-  const minutes = fields['chargedMin'];
-  return known({
-    port: fields['holeNo'],
-    status,
-    flags,
-    charging: flags?.includes('charging'),
-    businessNo: numberOfHex(fields['businessNo']),
-    voltageDeciV: fields['voltageDeciV'],
-    powerDeciW: fields['powerDeciW'],
-    currentMilliA: fields['currentMilliA'],
-    energyWh: fields['energyWh'],
-    durationS: typeof minutes === 'number' ? minutes * 60 : undefined,
-  });
 }
 
 function isUplink(message: Message): boolean {
   return message.protocol === protocolName && message.direction === 'up';
-}
-
-/** Without the fields that the device left out. */
-export function known(fields: Result): Result {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
-}
-
-function numberOfHex(value: unknown): number | undefined {
-  return typeof value === 'string' ? Number.parseInt(value, 16) : undefined;
 }

@@ -33,6 +33,10 @@ const reports: Readonly<Record<string, { weight: ReportWeight; answer: AnswerOf 
   'charge.end': { weight: 'money', answer: endAck },
   'tiers.end': { weight: 'money', answer: endAck },
   'card.end': { weight: 'money', answer: endAck },
+  // They number a charge: without them it could not be told later which charge a start began.
+  'control.reply': { weight: 'money', answer: null },
+  'tiers.start.reply': { weight: 'money', answer: null },
+  'fee.start.reply': { weight: 'money', answer: null },
   // These two are answered by commands: card.order and card.balance.
   'card.swipe': { weight: 'money', answer: null },
   'card.balance.query': { weight: 'money', answer: null },
@@ -46,7 +50,7 @@ export function answerTo(message: Message, nowMs: number): Answer | null {
   return reports[message.name]?.answer?.(message, nowMs) ?? null;
 }
 
-/** What a report is worth. Answers to commands and what we do not know count as state. */
+/** What a report is worth. Most answers to commands and what we do not know count as state. */
 export function weightOf(message: Message): ReportWeight {
   return Object.hasOwn(reports, message.name) ? reports[message.name]!.weight : 'state';
 }

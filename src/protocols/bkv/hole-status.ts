@@ -19,6 +19,9 @@ export const holeStatusBits = [
   { bit: 0, flag: 'powerAbnormal' },
 ] as const;
 
+/** Online, and nothing else. */
+export const idleStatus = 0x80;
+
 export type HoleFlag = (typeof holeStatusBits)[number]['flag'];
 
 /** The flags that are set in a hole's status byte. */

@@ -6,6 +6,7 @@
  */
 import { DownlinkError } from '../../errors.ts';
 import { fromHex, toHex } from '../bytes.ts';
+import type { Fields } from '../protocol.ts';
 import { kvKeyNamed, kvKeys } from './kv-keys.ts';
 import { readUint } from './layout.ts';
 
@@ -42,6 +43,17 @@ export function kv(name: string, value: KvValue): KvElement {
 /** The value of the first element of that name, or undefined. */
 export function kvValue(elements: readonly KvElement[], name: string): KvValue | undefined {
   return elements.find((element) => element.name === name)?.value;
+}
+
+/** The elements among the fields of a message; none where it is of another kind. */
+export function elementsIn(fields: Fields): readonly KvElement[] {
+  const elements = fields['kv'];
+  return Array.isArray(elements) ? (elements as KvElement[]) : [];
+}
+
+/** Elements as fields; of a name that comes twice, the last. */
+export function kvFields(elements: readonly KvElement[]): Fields {
+  return Object.fromEntries(elements.map(({ name, value }) => [name, value]));
 }
 
 /** Reads elements until the bytes end or no longer make sense. Never throws. */

@@ -3,7 +3,7 @@ import { DownlinkError } from '../../errors.ts';
 import { fromHex, toHex } from '../bytes.ts';
 import type { Direction, Fields, Message } from '../protocol.ts';
 import { buildFrame, dataOffset, trailerBytes } from './framing.ts';
-import { decodeKv, encodeKv, type KvElement, kv, kvValue } from './kv.ts';
+import { decodeKv, elementsIn, encodeKv, type KvElement, kv, kvValue } from './kv.ts';
 import { readUint } from './layout.ts';
 import { cmds, type MessageSpec, specNamed, specOf } from './messages.ts';
 
@@ -47,8 +47,7 @@ export function payloadOf(frame: Uint8Array): Uint8Array {
 
 /** The key-value elements of a message; none for messages of another kind. */
 export function elementsOf(message: Message): readonly KvElement[] {
-  const elements = message.fields['kv'];
-  return Array.isArray(elements) ? (elements as KvElement[]) : [];
+  return elementsIn(message.fields);
 }
 
 /** Builds the frame of a message. Throws INVALID_PAYLOAD when fields do not fit. */

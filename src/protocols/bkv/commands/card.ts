@@ -3,6 +3,7 @@ import { type Static, Type } from 'typebox';
 import type { CommandSpec } from '../../protocol.ts';
 import { ackOf, isReply } from '../acks.ts';
 import { encodeMessage } from '../message-codec.ts';
+import { cardOrderProbe } from '../start-probe.ts';
 import {
   AmountCents,
   chargeTtlMs,
@@ -15,6 +16,7 @@ import {
   portKey,
   priorities,
   Socket,
+  starts,
   Tiers,
   tierFields,
   Word,
@@ -67,7 +69,9 @@ export const cardCommands = {
     ack: 'reply',
     repeatable: false,
     onAmbiguous: 'probe',
+    probe: cardOrderProbe,
     supersedes: [],
+    excludes: starts,
     orderKey: (params) => portKey(params as OrderParams),
     check: (params) => checkMode(params, orderModes),
     encode: (params, deviceId, wireId) => encodeOrder(params as OrderParams, deviceId, wireId),

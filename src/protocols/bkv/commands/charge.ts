@@ -7,6 +7,7 @@ import type { CommandSpec } from '../../protocol.ts';
 import { startAck } from '../acks.ts';
 import { kv } from '../kv.ts';
 import { encodeMessage } from '../message-codec.ts';
+import { startProbe } from '../start-probe.ts';
 import {
   AmountCents,
   chargeTtlMs,
@@ -18,6 +19,7 @@ import {
   portKey,
   priorities,
   Socket,
+  starts,
   Tiers,
   TimeOfDay,
   tierFields,
@@ -77,7 +79,9 @@ export const chargeCommands = {
     // A second start would begin, and bill, a second charge.
     repeatable: false,
     onAmbiguous: 'probe',
+    probe: startProbe,
     supersedes: [],
+    excludes: starts,
     orderKey: (params) => portKey(params as StartParams),
     check: (params) => checkMode(params, startModes) ?? checkFeeTiers(params as StartParams),
     encode: (params, deviceId, wireId) => encodeStart(params as StartParams, deviceId, wireId),
@@ -91,7 +95,8 @@ export const chargeCommands = {
     ack: 'reply',
     repeatable: true,
     onAmbiguous: 'resend',
-    supersedes: ['charge.start', 'card.order'],
+    preempts: true,
+    supersedes: starts,
     orderKey: (params) => portKey(params as StopParams),
     encode(params, deviceId, wireId) {
       const { socket, port } = params as StopParams;

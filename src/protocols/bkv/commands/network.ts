@@ -25,6 +25,9 @@ type DeleteParams = Static<typeof DeleteParams>;
 export const networkCommands = {
   'network.refresh': networkCommand('network.refresh', {
     title: 'Replace the list of sockets',
+    // Whatever still waits to be written would change a list that is gone then. Adding and deleting
+    // replace nothing: a socket's number must be free before it is given anew.
+    supersedes: ['network.refresh', 'network.add', 'network.delete'],
     params: RefreshParams,
     check: (params) => checkNodes((params as RefreshParams).nodes),
     fields(params) {
@@ -45,6 +48,7 @@ export const networkCommands = {
 };
 
 type Own = Pick<CommandSpec, 'title' | 'params' | 'check'> & {
+  supersedes?: readonly string[];
   fields(params: Record<string, unknown>): Fields;
 };
 
@@ -52,7 +56,7 @@ type Own = Pick<CommandSpec, 'title' | 'params' | 'check'> & {
  * All three change one list, so they share one line; the end state does not depend on how often
  * one arrives.
  */
-function networkCommand(name: string, { fields, ...own }: Own): CommandSpec {
+function networkCommand(name: string, { fields, supersedes = [], ...own }: Own): CommandSpec {
   return {
     ...own,
     priority: priorities.settings,
@@ -60,7 +64,7 @@ function networkCommand(name: string, { fields, ...own }: Own): CommandSpec {
     ack: 'reply',
     repeatable: true,
     onAmbiguous: 'resend',
-    supersedes: [],
+    supersedes,
     orderKey: () => 'network',
     encode: (params, deviceId, wireId) =>
       encodeMessage({ direction: 'down', name, deviceId, msgId: wireId, fields: fields(params) }),

@@ -68,6 +68,9 @@ export function portKey(params: { socket: number; port: number }): string {
   return `port:${params.socket}:${params.port}`;
 }
 
+/** Commands that start a charge: one at a time at a port, and gone with its stop. */
+export const starts: readonly string[] = ['charge.start', 'card.order'];
+
 export type ModeRules = Readonly<
   Record<string, { needs: readonly string[]; takes: readonly string[] }>
 >;

@@ -2,7 +2,8 @@
 import { type Static, Type } from 'typebox';
 import type { Ack } from '../../../outcome.ts';
 import type { CommandSpec, Message } from '../../protocol.ts';
-import { ackOf, isReply, known, socketState } from '../acks.ts';
+import { ackOf, isReply, socketState } from '../acks.ts';
+import { known } from '../hole-state.ts';
 import { kv, kvValue } from '../kv.ts';
 import { elementsOf, encodeMessage } from '../message-codec.ts';
 import { Byte, closed, hourMs, Port, priorities, Socket, TimeOfDay, Word } from './params.ts';
@@ -99,6 +100,7 @@ export const socketCommands = {
     title: 'Set parameters of a socket',
     params: SetParams,
     supersedes: ['params.set'],
+    covers: (params) => settable.map(([name]) => name).filter((name) => params[name] !== undefined),
     orderKey: (params) => `socket:${(params as SetParams).socket}`,
     check: (params) =>
       settable.some(([name]) => params[name] !== undefined)
@@ -142,7 +144,9 @@ export const socketCommands = {
     ...setting,
     title: 'Set when buzzer and voice may sound',
     params: VoiceParams,
-    supersedes: [],
+    supersedes: ['voice.window'],
+    // 254 is a window of its own here: that it reaches every hole of every socket is nowhere said.
+    covers: (params) => [`${(params as VoiceParams).socket}:${(params as VoiceParams).port}`],
     // One line for all sockets, since 254 speaks to each of them.
     orderKey: () => 'voice',
     check(params) {

@@ -1,0 +1,172 @@
+/** Takes an unfinished command out of the queue and ends it: for a cancel, and for what is overdue. */
+import type { Mark, Routes } from '../src/bridge/routes-contract.ts';
+import {
+  type Attempt,
+  assertTransition,
+  type Command,
+  type CommandRecord,
+  isFinal,
+} from '../src/command.ts';
+import { DownlinkError } from '../src/errors.ts';
+import { refusedReasons, unwrittenReasons } from '../src/outcome.ts';
+import type { Protocol } from '../src/protocols/protocol.ts';
+import type { Ledger } from '../src/store/contract.ts';
+import { bounded } from './bounded.ts';
+import type { Outbound } from './contract.ts';
+import { lineOf } from './line.ts';
+
+/** How a command ends that was taken back, given whether it may have been written. */
+export type TakeBackVerdict = (
+  mayBeWritten: boolean,
+) => Pick<CommandRecord, 'status' | 'reason' | 'code'>;
+
+export type TakenBack =
+  /** The end is in the ledger. */
+  | { kind: 'ended'; record: CommandRecord }
+  /** A worker has it; nothing was changed. */
+  | { kind: 'active' }
+  /** The queue holds no unfinished job of it; nothing was changed. */
+  | { kind: 'missing' }
+  /** It had ended by itself. */
+  | { kind: 'over'; record: CommandRecord };
+
+/**
+ * Takes a command from the queue and ends it in the ledger. `missingToo` ends one that the queue does not hold as
+ * well: the caller knows then that no end of it is still travelling. Rejects when a store is away; the command is
+ * in the queue again then, or marked for the reaper.
+ */
+export type TakeBack = (
+  row: CommandRecord,
+  verdict: TakeBackVerdict,
+  options?: { missingToo?: boolean },
+) => Promise<TakenBack>;
+
+export type TakeBackDeps = {
+  outbound: Pick<Outbound, 'find' | 'take' | 'enqueue' | 'wake'>;
+  routes: Pick<Routes, 'mark' | 'release'>;
+  ledger: Pick<Ledger, 'find' | 'write' | 'markLedgerOnly'>;
+  protocols: readonly Protocol[];
+  /** Tells the API process that waits for this command's end, if one does. Never throws. */
+  notify(command: Command): void;
+  now?: () => number;
+  timeoutMs?: number;
+};
+
+/** Another process may write a newer version at the same time; more often than this it does not. */
+const maxWrites = 3;
+
+export function createTakeBack(deps: TakeBackDeps): TakeBack {
+  const { outbound, routes, ledger, protocols, notify, now = Date.now, timeoutMs = 2_000 } = deps;
+  const late = () => new Error(`no answer within ${timeoutMs} ms`);
+
+  return async function takeBack(row, verdict, { missingToo = false } = {}) {
+    const { id, deviceId } = row;
+    const held = await outbound.find(deviceId, id);
+    const taken = await outbound.take(deviceId, id).catch(async (error: unknown) => {
+      // A call that failed may have removed the job all the same: the reaper puts back what is gone.
+      await leaveToReaper(id);
+      throw error;
+    });
+    if (taken === 'active') return { kind: 'active' };
+    const inQueue = taken === 'taken';
+    try {
+      // Read now: an attempt may have begun, or ended, until the job was ours.
+      const [stored, mark] = await Promise.all([ledger.find(id), readMark(deviceId, id)]);
+      const current = stored ?? row;
+      if (isFinal(current.status)) {
+        if (inQueue) await release(current);
+        return { kind: 'over', record: current };
+      }
+      if (!inQueue && !missingToo) return { kind: 'missing' };
+      const written = mayBeWritten(current) || mark?.written === true || !!mark?.gatewayId;
+      const version = Math.max(held?.nextVersion ?? 1, current.version + 1);
+      const result = await end(current, version, verdict(written));
+      await release(result.record);
+      if (result.kind === 'ended') notify(result.record);
+      return result;
+    } catch (error) {
+      // It must not vanish from the queue without an end in the ledger.
+      if (inQueue) await putBack(row, held?.nextVersion ?? row.version + 1);
+      throw error;
+    }
+  };
+
+  async function readMark(deviceId: string, id: string): Promise<Mark | null> {
+    try {
+      return await bounded(routes.mark(deviceId, id), timeoutMs, late);
+    } catch (cause) {
+      const message = `the queue store did not say whether command ${id} was written: try again`;
+      throw new DownlinkError('QUEUE_UNAVAILABLE', message, { cause });
+    }
+  }
+
+  async function end(
+    current: CommandRecord,
+    firstVersion: number,
+    verdict: ReturnType<TakeBackVerdict>,
+  ): Promise<{ kind: 'ended' | 'over'; record: CommandRecord }> {
+    const settledAt = now();
+    let [base, version] = [current, firstVersion];
+    for (let writes = 1; writes <= maxWrites; writes += 1) {
+      assertTransition(base.status, verdict.status);
+      const ended = { ...base, ...verdict, result: null, version, settledAt };
+      const { applied } = await ledger.write(ended);
+      if (applied) return { kind: 'ended', record: ended };
+      base = (await ledger.find(current.id)) ?? base;
+      if (isFinal(base.status)) return { kind: 'over', record: base };
+      version = base.version + 1;
+    }
+    throw new DownlinkError(
+      'LEDGER_UNAVAILABLE',
+      `the row of command ${current.id} changed ${maxWrites} times while it was being ended: try again`,
+    );
+  }
+
+  /** Its place goes to those behind it. A word that is lost here is made up for by their backstop. */
+  async function release(record: CommandRecord): Promise<void> {
+    const { id, deviceId } = record;
+    const spec = protocols.find(({ name }) => name === record.protocol)?.commands[record.command];
+    try {
+      const releasing = routes.release({
+        deviceId,
+        id,
+        line: lineOf(record, spec),
+        mode: 'final',
+        // It may have been woken for a place in the lane, which the next one takes then.
+        wake: 1,
+        again: true,
+        attempt: lastAttempt(record),
+      });
+      const woken = await bounded(releasing, timeoutMs, late);
+      await Promise.allSettled(woken.map((next) => outbound.wake(deviceId, next)));
+    } catch {
+      // Its end is stored; lines are looked through for commands that have ended.
+    }
+  }
+
+  async function putBack(row: CommandRecord, version: number): Promise<void> {
+    const base = { attempt: lastAttempt(row), version };
+    await outbound.enqueue({ command: row, base }).catch(() => leaveToReaper(row.id));
+  }
+
+  async function leaveToReaper(id: string): Promise<void> {
+    await ledger.markLedgerOnly(id).catch(() => undefined);
+  }
+}
+
+/** Outcomes, as the trail names them, of attempts whose bytes surely stayed here. */
+const neverWritten: ReadonlySet<string> = new Set([...unwrittenReasons, ...refusedReasons]);
+
+/** What its trail says: a published delivery without a clear "never written" counts as written. */
+export function mayBeWritten({ status, trail }: CommandRecord): boolean {
+  return status === 'sent' || Object.values(trail).some(wasWritten);
+}
+
+/** Whether an attempt was written, or may have been. */
+export function wasWritten({ writtenAt, outcome }: Attempt): boolean {
+  return writtenAt !== null || outcome === null || !neverWritten.has(outcome);
+}
+
+function lastAttempt(record: CommandRecord): number {
+  return Math.max(0, ...Object.values(record.trail).map(({ attempt }) => attempt));
+}
