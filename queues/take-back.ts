@@ -1,4 +1,5 @@
 /** Takes an unfinished command out of the queue and ends it: for a cancel, and for what is overdue. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Mark, Routes } from '../src/bridge/routes-contract.ts';
 import {
   type Attempt,
@@ -54,6 +55,8 @@ export type TakeBackDeps = {
 
 /** Another process may write a newer version at the same time; more often than this it does not. */
 const maxWrites = 3;
+const trailLagMs = 250;
+const lookEveryMs = 25;
 
 export function createTakeBack(deps: TakeBackDeps): TakeBack {
   const { outbound, routes, ledger, protocols, notify, now = Date.now, timeoutMs = 2_000 } = deps;
@@ -71,7 +74,7 @@ export function createTakeBack(deps: TakeBackDeps): TakeBack {
     const inQueue = taken === 'taken';
     try {
       // Read now: an attempt may have begun, or ended, until the job was ours.
-      const [stored, mark] = await Promise.all([ledger.find(id), readMark(deviceId, id)]);
+      const [stored, mark] = await Promise.all([readRow(row), readMark(deviceId, id)]);
       const current = stored ?? row;
       if (isFinal(current.status)) {
         if (inQueue) await release(current);
@@ -90,6 +93,17 @@ export function createTakeBack(deps: TakeBackDeps): TakeBack {
       throw error;
     }
   };
+
+  /** A run that sends its job back tells a moment later what became of its attempt. */
+  async function readRow({ id }: CommandRecord): Promise<CommandRecord | null> {
+    for (let waitedMs = 0; ; waitedMs += lookEveryMs) {
+      const stored = await ledger.find(id);
+      if (!stored || isFinal(stored.status) || waitedMs >= trailLagMs || !isOpen(stored)) {
+        return stored;
+      }
+      await delay(lookEveryMs);
+    }
+  }
 
   async function readMark(deviceId: string, id: string): Promise<Mark | null> {
     try {
@@ -160,6 +174,17 @@ const neverWritten: ReadonlySet<string> = new Set([...unwrittenReasons, ...refus
 /** What its trail says: a published delivery without a clear "never written" counts as written. */
 export function mayBeWritten({ status, trail }: CommandRecord): boolean {
   return status === 'sent' || Object.values(trail).some(wasWritten);
+}
+
+/** All that speaks for a write is an attempt of which nothing is known yet. */
+export function isOpen({ status, trail }: CommandRecord): boolean {
+  const attempts = Object.values(trail);
+  const known = attempts.filter(isKnown);
+  return status !== 'sent' && known.length < attempts.length && !known.some(wasWritten);
+}
+
+function isKnown({ writtenAt, outcome }: Attempt): boolean {
+  return writtenAt !== null || outcome !== null;
 }
 
 /** Whether an attempt was written, or may have been. */

@@ -42,64 +42,82 @@ export function createOutcomes(deps: OutcomesDeps) {
 
   const waiting = new Set<NodeJS.Timeout>();
 
-  /** Handles stream entries one after the other: several may speak of one command. */
-  async function handle(entries: StreamEntry[]): Promise<void> {
+  /**
+   * Handles stream entries one after the other: several may speak of one command. Resolves with those that
+   * could not be placed yet: they stay in the stream, for whichever worker reads them next.
+   */
+  async function handle(entries: StreamEntry[]): Promise<ReadonlySet<string>> {
+    const later = new Set<string>();
     for (const { entryId, text } of entries) {
       const streamed = parseStreamedOutcome(text);
-      if (streamed?.late) metrics.outboundLateAcks.inc();
-      if (streamed) await place(streamed);
-      else log.warn({ entryId }, 'outcome unreadable');
+      if (!streamed) log.warn({ entryId }, 'outcome unreadable');
+      else if (!(await place(streamed))) {
+        later.add(entryId);
+        lookAgain(streamed);
+      }
     }
+    return later;
   }
 
-  async function place(streamed: StreamedOutcome): Promise<void> {
+  /** False when a job is active that may end without it, or its row is still on its way into the ledger. */
+  async function place(streamed: StreamedOutcome): Promise<boolean> {
     const { id, attempt, deviceId, outcome } = streamed;
-    if (bridge.offer(id, attempt, outcome)) return;
+    if (bridge.offer(id, attempt, outcome)) return true;
     // A job that is active elsewhere, or starts again, finds it here before it sends.
     const kept = keys.keptOutcome(deviceId, id);
     await redis.set(kept, JSON.stringify(streamed), 'EX', keptSeconds);
-    if (!isAnswer(outcome)) return;
+    if (!isAnswer(outcome)) return true;
     const queued = await outbound.find(deviceId, id);
+    // Its next run judges what a device says to a repetition.
+    if (queued && isRefusedRepetition(queued.command, streamed)) return true;
     const taken = queued ? await outbound.take(deviceId, id) : 'missing';
-    if (taken === 'active') {
-      // Its run may be about to end it as unknown, and to drop what is kept: look again once it is over.
-      lookAgain(streamed);
-      return;
-    }
-    let command: Command | null = queued?.command ?? null;
+    if (taken === 'active') return false;
     if (taken === 'taken' && queued) {
       await settle(queued.command, queued.nextVersion, streamed, outcome);
-    } else {
-      command = await settleRow(streamed, outcome);
+      await release(streamed, queued.command);
+      return true;
     }
-    await release(streamed, command);
+    const row = await ledger.find(id);
+    if (!row && (await redis.xlen(keys.settlements())) > 0) return false;
+    if (row) await settleRow(row, streamed, outcome);
+    await release(streamed, row);
+    return true;
   }
 
+  /** Sooner than the stream is read again. */
   function lookAgain(streamed: StreamedOutcome): void {
     if (waiting.size >= maxWaiting) return;
     const timer = setTimeout(() => {
       waiting.delete(timer);
-      place({ ...streamed, late: true }).catch(() => lookAgain(streamed));
+      place({ ...streamed, late: true })
+        .then((placed) => {
+          if (!placed) lookAgain(streamed);
+        })
+        .catch(() => lookAgain(streamed));
     }, lookAgainMs);
     waiting.add(timer);
   }
 
-  /** No job holds it: it waits unfinished for the reaper, or ended as unknown. Resolves with what is known of it. */
-  async function settleRow(streamed: StreamedOutcome, outcome: Answer): Promise<Command | null> {
-    const row = await ledger.find(streamed.id);
-    if (!row && (await redis.xlen(keys.settlements())) > 0) {
-      // Its row is still on its way into the ledger.
-      lookAgain(streamed);
-      return null;
+  /** No job holds it: it waits unfinished for the reaper, or has ended. */
+  async function settleRow(
+    row: CommandRecord,
+    streamed: StreamedOutcome,
+    outcome: Answer,
+  ): Promise<void> {
+    const over = isFinal(row.status) && row.status !== 'unknown';
+    const noNews = row.status === 'unknown' && outcome.kind === 'unacknowledged';
+    if (over || noNews || isRefusedRepetition(row, streamed)) {
+      // Of an attempt that its trail may not know: the frame was written all the same.
+      recorder.recordLater({
+        ...row,
+        version: 0,
+        trail: { [streamed.attempt]: trailOf(streamed) },
+      });
+      return;
     }
-    if (!row || (isFinal(row.status) && row.status !== 'unknown')) return row;
-    if (outcome.kind === 'unacknowledged' && row.status === 'unknown') return row;
-    // What a device says to a repetition does not say what became of the frame before.
-    if (streamed.attempt > 1 && outcome.kind === 'rejected' && probesByRepeating(row)) return row;
     const late = { ...streamed, late: streamed.late || row.status === 'unknown' };
     await settle(row, row.version + 1, late, outcome);
     await outbound.forget(streamed.deviceId, streamed.id);
-    return row;
   }
 
   async function settle(
@@ -124,6 +142,7 @@ export function createOutcomes(deps: OutcomesDeps) {
     await recorder.record(record);
     recorder.notifyWaiter(command);
     metrics.outboundCompleted.inc();
+    if (streamed.late) metrics.outboundLateAcks.inc();
     log.info(
       { commandId: command.id, deviceId: command.deviceId, late: streamed.late },
       'answer placed',
@@ -159,6 +178,8 @@ function specOf({ protocol, command }: Command): CommandSpec | undefined {
   return protocolNamed(protocol)?.commands[command];
 }
 
-function probesByRepeating(command: Command): boolean {
+/** What a device says to a repetition does not say what became of the frame before. */
+function isRefusedRepetition(command: Command, { attempt, outcome }: StreamedOutcome): boolean {
+  if (attempt < 2 || outcome.kind !== 'rejected') return false;
   return probeFor(specOf(command), command)?.kind === 'repeat';
 }

@@ -49,12 +49,17 @@ export function createSend(deps: SendDeps): Send {
       run.attempt = Math.max(run.attempt, streamed.attempt);
       run.late = streamed.late;
       run.trail = trailOf(streamed);
-      return streamed.outcome;
+      return judged(run, streamed.outcome);
     }
-    const outcome = await deliver(run, found.go);
-    if (probe === null || outcome.kind !== 'rejected' || probe.kind !== 'repeat') return outcome;
-    return prober.judgeRefusal(run, probe, outcome);
+    return judged(run, await deliver(run, found.go));
   };
+
+  /** What a device says to a repetition must be read with what it reported. */
+  function judged(run: Run, outcome: Outcome): Outcome | Promise<Outcome> {
+    const probe = run.attempt > 1 ? probeFor(run.spec, run.command) : null;
+    if (outcome.kind !== 'rejected' || probe?.kind !== 'repeat') return outcome;
+    return prober.judgeRefusal(run, probe, outcome);
+  }
 
   async function deliver(run: Run, route: Extract<Route, { kind: 'go' }>): Promise<Outcome> {
     const { command } = run;

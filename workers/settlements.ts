@@ -19,8 +19,9 @@ export function createSettlements({ ledger, log }: SettlementsDeps) {
   }
 
   return {
-    async handle(entries: StreamEntry[]): Promise<void> {
+    async handle(entries: StreamEntry[]): Promise<ReadonlySet<string>> {
       await Promise.all(entries.map(carry));
+      return new Set();
     },
   };
 }

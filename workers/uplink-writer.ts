@@ -74,7 +74,7 @@ export function createUplinkWriter({ devices, reports, metrics, log }: UplinkWri
   }
 
   return {
-    async handle(entries: StreamEntry[]): Promise<void> {
+    async handle(entries: StreamEntry[]): Promise<ReadonlySet<string>> {
       const sightings = new Map<string, Sighting>();
       const stored: StoredReport[] = [];
       for (const entry of entries) {
@@ -88,6 +88,7 @@ export function createUplinkWriter({ devices, reports, metrics, log }: UplinkWri
       }
       await tolerated(() => devices.seen([...sightings.values()]), sightings.size);
       await tolerated(() => reports.add(stored), stored.length);
+      return new Set();
     },
   };
 }

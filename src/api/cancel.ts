@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { bounded } from '../../queues/bounded.ts';
 import type { Outbound } from '../../queues/contract.ts';
-import { mayBeWritten, type TakeBack, wasWritten } from '../../queues/take-back.ts';
+import { isOpen, mayBeWritten, type TakeBack } from '../../queues/take-back.ts';
 import type { Mark, Revocation, Routes } from '../bridge/routes-contract.ts';
 import type { Withdrawals } from '../bridge/withdrawals.ts';
 import { type CommandRecord, isFinal } from '../command.ts';
@@ -162,15 +162,10 @@ function endOf({ kind, by }: Revocation, written: boolean) {
 /** An answer by the row: an end of another kind was there first. */
 function answer(record: CommandRecord): Cancelled {
   if (!isFinal(record.status)) return { kind: 'requested', record };
-  if (record.status === 'cancelled' || record.code === 'CANCELLED')
-    return { kind: 'cancelled', record };
+  if (record.status === 'cancelled') return { kind: 'cancelled', record };
+  // Its gateway was silent: it may be out, and only this is known to have come of the wish.
+  if (record.code === 'CANCELLED') return { kind: 'requested', record };
   throw alreadyFinal(record);
-}
-
-/** All that speaks for a write is an attempt of which nothing is known yet. */
-function isOpen({ status, trail }: CommandRecord): boolean {
-  const known = Object.values(trail).filter(({ writtenAt, outcome }) => writtenAt ?? outcome);
-  return status !== 'sent' && !known.some(wasWritten);
 }
 
 function alreadySent(id: string): DownlinkError {

@@ -4,7 +4,7 @@
  * Everything that is known of a device's unfinished commands stands in one hash, its marks:
  *   <id>          `attempt|gatewayId|epoch|wireId|written`: the attempt that was published last. A mark whose
  *                 gateway is `-` rests: nothing is out, but the wire id and the count must be kept
- *   @<id>         `seq|preempts|score|command|covers`: its place in its line
+ *   @<id>         `seq|preempts|score|command|covers|supersedes`: its place in its line
  *   !<id>         why it must not be written (again)
  *   #wire #seq    the wire id and the place given last · #paused since when · #stop:<line> its last stop
  * The index of parked commands has one score for urgency (9 - priority), +1000 once woken, and +2000 while an
@@ -216,14 +216,28 @@ if mode ~= 'accept' and not stop then
     if tonumber(at) >= tonumber(ARGV[13]) and named(names, command) then return {'superseded', by} end
   end
 end
+-- Whether all that one sets is set by the other too.
+local function covered(theirs, ours)
+  if ours == '*' then return true end
+  if theirs == '*' then return false end
+  for name in string.gmatch(theirs, '[^,]+') do
+    if not named(ours, name) then return false end
+  end
+  return true
+end
+local due = mode == 'accept' and math.huge or tonumber(ARGV[13]) * 1000
 local others, standing = {}, 0
 for _, other in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   local k = known(KEYS[1], other)
   if k[1] then
-    local otherCommand, covers = string.match(k[1], '^%d+|%d|%d+|([^|]*)|(.*)$')
-    others[#others + 1] = {other, otherCommand, covers, k[2], k[3]}
+    local seq, otherCommand, covers, names = string.match(k[1], '^(%d+)|%d|%d+|([^|]*)|([^|]*)|(.*)$')
+    others[#others + 1] = {other, otherCommand, covers, k[2], k[3], tonumber(seq)}
     if not k[3] then
       standing = standing + 1
+      -- It joins late: what has joined since it was due is the newer one.
+      if tonumber(seq) > due and named(names, command) and covered(ARGV[6], covers) then
+        return {'superseded', other}
+      end
       if named(ARGV[8], otherCommand) then return {'conflict', other} end
     end
   end
@@ -233,19 +247,11 @@ if mode == 'accept' and not stop then
   local waiting = redis.call('ZCARD', KEYS[3])
   if waiting >= tonumber(ARGV[11]) then return {'full', 'device', waiting} end
 end
--- Whether all that the other sets is set by this one too.
-local function covered(theirs)
-  if ARGV[6] == '*' then return true end
-  if theirs == '*' then return false end
-  for name in string.gmatch(theirs, '[^,]+') do
-    if not named(ARGV[6], name) then return false end
-  end
-  return true
-end
 local reply = {'joined', '', ''}
 for _, o in ipairs(others) do
   local settled = o[5] and not (stop and string.sub(o[5], 1, 9) == 'cancelled')
-  if not settled and named(ARGV[5], o[2]) and covered(o[3]) and (stop or not o[4]) then
+  if not settled and o[6] <= due and named(ARGV[5], o[2]) and covered(o[3], ARGV[6])
+    and (stop or not o[4]) then
     redis.call('HSET', KEYS[1], '!' .. o[1], 'superseded|' .. id)
     reply[#reply + 1] = o[1]
   end
@@ -256,7 +262,7 @@ local last = tonumber(redis.call('HGET', KEYS[1], '#seq') or '0')
 if last >= seq then seq = last + 1 end
 local text = string.format('%.0f', seq)
 redis.call('HSET', KEYS[1], '#seq', text,
-  '@' .. id, text .. '|' .. ARGV[7] .. '|' .. ARGV[9] .. '|' .. command .. '|' .. ARGV[6])
+  '@' .. id, text .. '|' .. ARGV[7] .. '|' .. ARGV[9] .. '|' .. command .. '|' .. ARGV[6] .. '|' .. ARGV[5])
 if stop then redis.call('HSET', KEYS[1], '#stop:' .. line, ARGV[13] .. '|' .. id .. '|' .. ARGV[5]) end
 redis.call('EXPIRE', KEYS[1], ${markSeconds})
 redis.call('ZADD', KEYS[2], text, id)

@@ -13,8 +13,11 @@ export type StreamReaderDeps = {
   stream: string;
   group: string;
   consumer: string;
-  /** Done with all of them, or throws, and gets them again. An entry that can never be handled must not throw. */
-  handle(entries: StreamEntry[]): Promise<void>;
+  /**
+   * Done with all of them but those whose ids it resolves with: they come again after a while, here or at
+   * another consumer. Throws, and gets all of them again. An entry that can never be handled must not throw.
+   */
+  handle(entries: StreamEntry[]): Promise<ReadonlySet<string>>;
   log: Log;
   batchSize?: number;
 };
@@ -42,12 +45,13 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
   }
 
   async function loop(): Promise<void> {
-    let backlog = true;
+    /** What this consumer was given before and has not finished is read once; what stays comes by `claim`. */
+    let backlog: string | null = '0';
     while (!closing) {
       try {
         const taken = await claim();
-        const own: RawEntry[] = backlog ? await read('0') : [];
-        backlog = own.length > 0;
+        const own: RawEntry[] = backlog === null ? [] : await read(backlog);
+        backlog = own.at(-1)?.[0] ?? null;
         const entries = [...taken, ...own];
         await finish(entries.length > 0 ? entries : await read('>'));
       } catch (error) {
@@ -57,13 +61,13 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
           continue;
         }
         log.warn({ stream, error: messageOf(error) }, 'stream entries wait');
-        backlog = true;
+        backlog = '0';
         await new Promise((resolve) => setTimeout(resolve, retryMs));
       }
     }
   }
 
-  async function read(from: '0' | '>'): Promise<RawEntry[]> {
+  async function read(from: string): Promise<RawEntry[]> {
     const reply = (await redis.xreadgroup(
       'GROUP',
       group,
@@ -100,8 +104,9 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     for (const [entryId, fields] of entries) {
       if (fields?.[1] !== undefined) readable.push({ entryId, text: fields[1] });
     }
-    if (readable.length > 0) await deps.handle(readable);
-    const ids = entries.map(([id]) => id);
+    const later = await deps.handle(readable);
+    const ids = entries.map(([id]) => id).filter((id) => !later.has(id));
+    if (ids.length === 0) return;
     await redis
       .multi()
       .xack(stream, group, ...ids)

@@ -70,6 +70,11 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
   const withdrawn = createRecent<true>(recent);
   /** When attempts that are settled were written: a withdrawal that comes a moment later is too late. */
   const settledWrites = createRecent<number>({ ...recent, keepMs: options.settledWriteMs });
+  /** Words of devices that are just back and that answer nothing known here, by device and wire id. */
+  const strays = createRecent<{ message: Message; at: number }>({
+    ...recent,
+    keepMs: options.strayMs,
+  });
   /** By device: deliveries that came before the session they were routed to stood here. */
   const early = createRecent<{ deviceId: string; epoch: number; at: number }>({
     ...recent,
@@ -201,7 +206,10 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
 
   function remember({ delivery, writtenAt, forMs }: Remember): void {
     const spec = specOf(delivery);
-    if (spec?.ack === 'reply') late.add(delivery, spec, writtenAt, forMs);
+    if (spec?.ack !== 'reply') return;
+    late.add(delivery, spec, writtenAt, forMs);
+    const stray = strays.get(strayKey(delivery.deviceId, delivery.wireId));
+    if (stray && stray.at >= writtenAt) placeLate(stray.message, stray.at);
   }
 
   function specOf({ protocol, command }: Delivery): CommandSpec | undefined {
@@ -211,15 +219,26 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
 
   function acknowledge(session: Session, message: Message): boolean {
     if (session.lane?.acknowledge(message)) return true;
+    if (placeLate(message, clock.now())) return true;
+    // Just back: it may answer what a gateway wrote that is gone, and of which nobody has told us yet.
+    if (message.msgId !== 0 && clock.ticks() - session.openedAt < options.strayMs) {
+      strays.set(strayKey(message.deviceId, message.msgId), { message, at: clock.now() });
+    }
+    return false;
+  }
+
+  /** Whether the message answers a frame that had been given up. */
+  function placeLate(message: Message, endedAt: number): boolean {
     const answer = late.match(message);
     if (!answer) return false;
     const { delivery, ack, writtenAt } = answer;
     counts.lateAnswers += 1;
     late.forget(delivery.deviceId, delivery.id);
+    strays.delete(strayKey(message.deviceId, message.msgId));
     const frameIn = toHex(message.frame);
-    const outcome = outcomeOfAck(ack, { writtenAt, endedAt: clock.now(), frameIn });
+    const outcome = outcomeOfAck(ack, { writtenAt, endedAt, frameIn });
     keepLate(delivery, outcome);
-    session.lane?.sawAnswer(delivery.id, outcome);
+    findSession(delivery.deviceId)?.lane?.sawAnswer(delivery.id, outcome);
     return true;
   }
 
@@ -241,6 +260,7 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
     withdrawn.sweep();
     settledWrites.sweep();
     early.sweep();
+    strays.sweep();
     for (const { deviceId, epoch, at } of early.values()) {
       if (clock.ticks() - at < PARKED_AFTER_MS || findSession(deviceId)?.epoch !== epoch) continue;
       early.delete(deviceId);
@@ -273,6 +293,10 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
     },
     sweep,
   };
+}
+
+function strayKey(deviceId: string, wireId: number): string {
+  return `${deviceId}#${wireId}`;
 }
 
 function keyOf({ id, attempt }: { id: string; attempt: number }): string {

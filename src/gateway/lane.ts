@@ -19,6 +19,9 @@ import { WrittenPlaces } from './written-places.ts';
 const maxWaiting = 4;
 /** Stops do not wait for answers, so this alone bounds those in flight. */
 const maxStopsInFlight = 64;
+/** What a timer can be set to. */
+const maxTimerMs = 2_147_483_647;
+
 /** What a lane writes to: the session it belongs to. */
 export type Outlet = {
   readonly deviceId: string;
@@ -52,6 +55,7 @@ export class Lane implements TimerTarget {
   #unanswered = false;
   #turnedAway = false;
   #cancelGap: (() => void) | null = null;
+  #cancelExpiry: (() => void) | null = null;
 
   constructor(host: LaneHost, outlet: Outlet) {
     this.#host = host;
@@ -138,6 +142,7 @@ export class Lane implements TimerTarget {
     this.#cancelGap?.();
     this.#cancelGap = null;
     this.sendBack(waiting);
+    this.#armExpiry();
     const lost = this.#inFlight.takeAll();
     const endedAt = this.#host.clock.now();
     for (const entry of lost) {
@@ -168,7 +173,9 @@ export class Lane implements TimerTarget {
   }
 
   #advance(): void {
+    this.#expire();
     this.#writeDue();
+    this.#armExpiry();
     if (!this.#turnedAway || this.#waiting.length >= this.#capacity(null)) return;
     this.#turnedAway = false;
     this.#host.hasRoom(this.#outlet);
@@ -193,6 +200,29 @@ export class Lane implements TimerTarget {
     if (isStop(entry)) return this.#inFlight.count(true) < maxStopsInFlight;
     return (
       this.#inFlight.count(false) < (this.#unanswered ? 1 : this.#outlet.protocol.limits.inFlight)
+    );
+  }
+
+  /** Its worker waits no longer for what must not be written any more. */
+  #expire(): void {
+    const now = this.#host.clock.now();
+    const overdue = this.#waiting.filter(({ delivery }) => now >= delivery.deadline);
+    if (overdue.length === 0) return;
+    this.#waiting = this.#waiting.filter(({ delivery }) => now < delivery.deadline);
+    for (const entry of overdue) this.#end(entry, expired(entry, now));
+  }
+
+  #armExpiry(): void {
+    this.#cancelExpiry?.();
+    this.#cancelExpiry = null;
+    if (this.#waiting.length === 0) return;
+    const first = Math.min(...this.#waiting.map(({ delivery }) => delivery.deadline));
+    this.#cancelExpiry = this.#host.clock.after(
+      Math.min(Math.max(0, first - this.#host.clock.now()), maxTimerMs),
+      () => {
+        this.#cancelExpiry = null;
+        this.#advance();
+      },
     );
   }
 
@@ -229,10 +259,7 @@ export class Lane implements TimerTarget {
   /** What has come between lining up and now. */
   #hindrance(entry: LaneEntry, now: number): Outcome | null {
     const { delivery } = entry;
-    if (now >= delivery.deadline) {
-      const detail = `its time was over ${now - delivery.deadline} ms before its turn to be written`;
-      return { kind: 'refused', reason: 'expired', detail };
-    }
+    if (now >= delivery.deadline) return expired(entry, now);
     if (delivery.epoch !== this.#outlet.epoch) return { kind: 'unwritten', reason: 'stale-epoch' };
     if (!this.#host.holdsLease()) {
       return { kind: 'unwritten', reason: 'offline', detail: 'the gateway has lost its lease' };
@@ -252,4 +279,9 @@ export class Lane implements TimerTarget {
     entry.lane = null;
     this.#host.ended(entry, outcome);
   }
+}
+
+function expired({ delivery }: LaneEntry, now: number): Outcome {
+  const detail = `its time was over ${now - delivery.deadline} ms before its turn to be written`;
+  return { kind: 'refused', reason: 'expired', detail };
 }

@@ -33,6 +33,8 @@ export type GatewayOptions = {
   settledWriteMs: number;
   /** How long, and for how many frames, a late answer is waited for. */
   lateWindowMs: number;
+  /** How long after its login a device's unmatched words are kept for frames of other gateways: a lease and a bit. */
+  strayMs: number;
   lateFrames: number;
 };
 
@@ -55,5 +57,6 @@ export const defaultOptions: GatewayOptions = {
   keptEndMs: 600_000,
   settledWriteMs: 15_000,
   lateWindowMs: 600_000,
+  strayMs: 20_000,
   lateFrames: 50_000,
 };

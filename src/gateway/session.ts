@@ -51,7 +51,9 @@ export class Session implements Outlet, TimerTarget {
   state: SessionState = 'logging-in';
   /** 0 until it stands; no delivery carries 0. */
   epoch = 0;
-  /** The last sound frame, by the monotonic clock. */
+  /** By the monotonic clock, as the next. */
+  readonly openedAt: number;
+  /** The last sound frame. */
   heardAt: number;
   /** Made by the first delivery. */
   lane: Lane | null = null;
@@ -70,7 +72,8 @@ export class Session implements Outlet, TimerTarget {
     this.connection = connection;
     this.protocol = protocol;
     this.deviceId = deviceId;
-    this.heardAt = host.clock.ticks();
+    this.openedAt = host.clock.ticks();
+    this.heardAt = this.openedAt;
     this.#retryMs = host.options.loginRetryMs;
   }
 

@@ -222,6 +222,25 @@ describe('joining', () => {
     });
   });
 
+  it('late leaves what joined since it was due, and is superseded if that covers it', async () => {
+    const set = (...covers: string[]) => ({
+      command: 'params.set',
+      supersedes: ['params.set'],
+      covers,
+      excludes: [],
+    });
+    const past = { mode: 'activation', dueAt: Date.now() - 5_000 } as const;
+    await join('p1', set('a'));
+    expect(await join('late1', { ...set('a'), ...past })).toEqual({
+      kind: 'superseded',
+      by: 'p1',
+    });
+    expect(await join('late2', { ...set('a', 'b'), ...past })).toMatchObject({
+      superseded: [],
+      blockedBy: 'p1',
+    });
+  });
+
   it('is refused by the cap of its key and by the cap of its device, a stop by neither', async () => {
     const caps = { ...modify, maxPerKey: 2, maxPerDevice: 1 };
     await join('c1', caps);

@@ -329,3 +329,71 @@ describe('around the end of a connection', () => {
     expect(judge({ log: [{ ...closed('device'), at: 500 }], records: unseen }).ok).toBe(false);
   });
 });
+
+describe('a deadline that is near', () => {
+  const silentLog = [seen({ ...silent, at: 9_000 })];
+  const records = [record({ status: 'unknown' })];
+  const short = accepted({
+    repeatable: true,
+    deadline: 10_000,
+    retries: { ackTimeoutMs: 800, backoffMs: 300 },
+  });
+
+  it('leaves no time for another try, so that a silent frame ends the command as unknown', () => {
+    expect(judge({ accepted: [short], log: silentLog, records }).ok).toBe(true);
+  });
+
+  it('is no excuse while there was time', () => {
+    const long = { ...short, deadline: 60_000 };
+    expect(judge({ accepted: [long], log: silentLog, records }).ok).toBe(false);
+  });
+
+  it('is no excuse for a frame that was answered', () => {
+    expect(judge({ accepted: [short], log: [seen({ at: 9_000 })], records }).ok).toBe(false);
+  });
+});
+
+describe('a no to a start that came again', () => {
+  const first = seen(silent);
+  const again = seen({
+    at: 2_000,
+    says: 'nack',
+    intended: 'nack',
+    answeredAt: 2_010,
+    duplicate: true,
+  });
+  const log = [first, again];
+
+  it('may speak of what the first one did, so that nothing is known', () => {
+    expect(judge({ log, records: [record({ status: 'unknown', attempts: twice })] }).ok).toBe(true);
+  });
+
+  it('is an answer where the command may be repeated', () => {
+    const given = [accepted({ repeatable: true })];
+    const records = [record({ status: 'unknown', attempts: twice })];
+    expect(problemOf({ accepted: given, log, records })).toContain('may only be rejected');
+  });
+});
+
+describe('a probe', () => {
+  const asks = seen({ at: 1_500, wireId: 6, frame: 'fcff001d' });
+  const start = seen({ ...silent, executed: true });
+  const inferred = record({
+    inferred: true,
+    attempts: [
+      { wireId: 5, frameOut: frameHex },
+      { wireId: 6, frameOut: 'fcff001d', probe: true },
+    ],
+  });
+
+  it('stands in the trail of what it asks about and is no frame of it', () => {
+    expect(judge({ log: [start, asks], records: [inferred] })).toMatchObject({ ok: true });
+  });
+
+  it('is unexplained where no trail names it, unless a worker was killed', () => {
+    const records = [record({ inferred: true })];
+    const isProbe = ({ frame }: SeenFrame) => frame === 'fcff001d';
+    expect(problemOf({ log: [start, asks], records }, { isProbe })).toContain('no accepted');
+    expect(judge({ log: [start, asks], records, faults: [kill] }, { isProbe }).ok).toBe(true);
+  });
+});

@@ -15,6 +15,8 @@ export type Accepted = {
   deadline: number;
   /** Tries in all; 4 when absent. */
   attempts?: number;
+  /** When given, it may also end as unknown because its deadline leaves no time for another try. */
+  retries?: { ackTimeoutMs: number; backoffMs: number };
   /** `none`: the protocol defines no answer. */
   ack?: 'reply' | 'none';
   /** Hex that stands in a frame to this device if and only if it is this command's. */
@@ -59,7 +61,8 @@ export type FinalRecord = {
   status: string;
   late?: boolean;
   inferred?: boolean;
-  attempts: readonly { wireId: number; frameOut: string }[];
+  /** `probe`: a question about the attempt before. */
+  attempts: readonly { wireId: number; frameOut: string; probe?: boolean }[];
 };
 
 export type Evidence = {
@@ -78,6 +81,8 @@ export type CheckOptions = {
   mayExpire?: boolean;
   /** Faults that take what was in flight with them. The stores are not among them: processes outlive them. */
   killing?: readonly FaultKind[];
+  /** Frames that ask for the effect of a command: one whose worker was killed stands in no trail. */
+  isProbe?: (frame: SeenFrame) => boolean;
 };
 
 export type Verdict = {
@@ -114,6 +119,7 @@ export function check(evidence: Evidence, options: CheckOptions = {}): Verdict {
     mayEndUnwritten = [],
     mayExpire = false,
     killing = ['worker-kill', 'gateway-kill'],
+    isProbe = () => false,
   } = options;
   const problems: string[] = [];
   const kills = evidence.faults.filter((fault) => killing.includes(fault.kind));
@@ -121,7 +127,7 @@ export function check(evidence: Evidence, options: CheckOptions = {}): Verdict {
   const closes = evidence.log.filter((entry): entry is SeenClose => entry.kind === 'close');
 
   const cases = casesOf(evidence, problems);
-  explain(cases, seen, problems);
+  explain(cases, seen, kills.length > 0 ? isProbe : () => false, problems);
   judgeWireIds(cases, seen, problems);
 
   const counts: Record<string, number> = {};
@@ -183,15 +189,24 @@ function casesOf({ accepted, records }: Evidence, problems: string[]): Map<strin
 }
 
 /** Gives every frame to its command, by trail and by content, and demands that the two agree. */
-function explain(cases: Map<string, Case>, seen: readonly SeenFrame[], problems: string[]): void {
+function explain(
+  cases: Map<string, Case>,
+  seen: readonly SeenFrame[],
+  isProbe: (frame: SeenFrame) => boolean,
+  problems: string[],
+): void {
   const byWire = new Map<string, Case>();
+  const probes = new Set<string>();
   const byDevice = new Map<string, Case[]>();
   for (const one of cases.values()) {
     const { deviceId } = one.accepted;
     const list = byDevice.get(deviceId);
     if (list) list.push(one);
     else byDevice.set(deviceId, [one]);
-    for (const wireId of new Set(one.record?.attempts.map((attempt) => attempt.wireId))) {
+    for (const { wireId, probe } of one.record?.attempts ?? []) {
+      if (probe) probes.add(`${deviceId}/${wireId}`);
+    }
+    for (const wireId of new Set(triesOf(one).map((attempt) => attempt.wireId))) {
       const key = `${deviceId}/${wireId}`;
       const other = byWire.get(key);
       if (other && other !== one) {
@@ -201,12 +216,14 @@ function explain(cases: Map<string, Case>, seen: readonly SeenFrame[], problems:
     }
   }
   for (const frame of seen) {
+    if (probes.has(`${frame.deviceId}/${frame.wireId}`)) continue;
     const told = byWire.get(`${frame.deviceId}/${frame.wireId}`);
     const likely = (byDevice.get(frame.deviceId) ?? []).filter(
       ({ accepted }) => accepted.content !== undefined && frame.frame.includes(accepted.content),
     );
     const meant = likely.length === 1 ? likely[0] : undefined;
     const owner = meant ?? told;
+    if (!owner && isProbe(frame)) continue;
     if (!owner) {
       problems.push(
         `device ${frame.deviceId} received a frame that no accepted command explains: wire id ${frame.wireId}, ${frame.frame}`,
@@ -220,6 +237,11 @@ function explain(cases: Map<string, Case>, seen: readonly SeenFrame[], problems:
       );
     }
   }
+}
+
+/** The attempts that are no probes. */
+function triesOf({ record }: Case): FinalRecord['attempts'] {
+  return record?.attempts.filter(({ probe }) => !probe) ?? [];
 }
 
 /** Every frame must stand in the trail with its bytes, and all frames of a command carry one wire id. */
@@ -240,7 +262,7 @@ function judgeWireIds(
     before.add(key);
   }
   for (const one of cases.values()) {
-    const attempts = one.record?.attempts ?? [];
+    const attempts = triesOf(one);
     const wireIds = new Set(one.frames.map((frame) => frame.wireId));
     if (wireIds.size > 1) {
       problems.push(
@@ -290,20 +312,26 @@ function allowedEnds(one: Case, rules: Rules): Set<string> {
     if (rules.mayExpire) allowed.add('expired');
     // published, and its gateway, worker or connection died before the bytes arrived: possibly written
     const lostOnTheWay = pendingAtAKill(one, rules.kills) || closesSince(one, rules) > 0;
-    if (!accepted.repeatable && lostOnTheWay) allowed.add('unknown');
+    const given = !accepted.repeatable || outOfTime(one, rules);
+    if (lostOnTheWay && given) allowed.add('unknown');
     return allowed;
   }
   if (accepted.ack === 'none') return allowed.add('unacknowledged');
 
   const answers = frames.filter((frame) => frame.answeredAt !== null);
   for (const frame of answers) allowed.add(endOf(frame));
-  const surelyAnswered = answers.some((frame) => !answerMayBeLost(frame, rules));
+  const surelyAnswered =
+    !answers.some((frame) => isUnclear(frame, accepted)) &&
+    answers.some((frame) => !answerMayBeLost(frame, rules));
   if (surelyAnswered) return allowed;
 
   // from here on nobody upstream need have heard an answer
   if (!accepted.repeatable) {
     allowed.add('unknown');
-  } else if (attemptsSpent(one, rules) >= (accepted.attempts ?? defaultAttempts)) {
+  } else if (
+    attemptsSpent(one, rules) >= (accepted.attempts ?? defaultAttempts) ||
+    outOfTime(one, rules)
+  ) {
     allowed.add('unknown');
   }
   // a probe may find the effect where the answer was lost
@@ -311,6 +339,14 @@ function allowedEnds(one: Case, rules: Rules): Set<string> {
     allowed.add('succeeded');
   }
   return allowed;
+}
+
+/**
+ * A no to a frame that came again may speak of the state that the first one brought about. Answers carry the wire
+ * id of both, so that nobody can tell which of the two the device meant.
+ */
+function isUnclear(frame: SeenFrame, { repeatable }: Accepted): boolean {
+  return !repeatable && frame.duplicate && endOf(frame) === 'rejected';
 }
 
 function endOf(frame: SeenFrame): string {
@@ -332,6 +368,23 @@ function attemptsSpent(one: Case, rules: Rules): number {
   const kills = rules.kills.filter((kill) => kill.to >= accepted.acceptedAt).length;
   return frames.length + kills + closesSince(one, rules);
 }
+
+/** Its last try, lost or unanswered, left no time for another one before its deadline. */
+function outOfTime(one: Case, rules: Rules): boolean {
+  const { retries, deadline, deviceId } = one.accepted;
+  if (!retries) return false;
+  const lost = rules.closes.flatMap(({ at, deviceIds }) =>
+    deviceIds.includes(deviceId) && at <= deadline ? [at] : [],
+  );
+  const last = Math.max(...one.frames.map(({ at }) => at), ...lost);
+  const tries = Math.max(1, attemptsSpent(one, rules));
+  // a backoff doubles from try to try, and up to a fifth of it is chance
+  const next = last + retries.ackTimeoutMs + 1.2 * retries.backoffMs * 2 ** (tries - 1);
+  return next + turnMs >= deadline;
+}
+
+/** A try that is due may have to wait so long for its device, or for its turn in the lane. */
+const turnMs = 5_000;
 
 /** How often its device's connection ended since it was accepted. */
 function closesSince({ accepted }: Case, { closes }: Pick<Rules, 'closes'>): number {

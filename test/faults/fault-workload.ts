@@ -11,6 +11,7 @@ export type Planned = {
     ttlMs: number;
     ackTimeoutMs: number;
     attempts: number;
+    backoffMs?: number;
   };
   repeatable: boolean;
   /** Hex that stands in a frame to this device if and only if it is this command's. */

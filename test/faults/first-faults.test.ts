@@ -248,11 +248,12 @@ async function leftovers(): Promise<string[]> {
   try {
     const left: string[] = [];
     for (const key of await client.keys(`{${stack.prefix}-*}:marks:*`)) {
-      // The wire id that a device got last is kept among its marks.
-      const { '#wire': _, ...marks } = await client.hgetall(key);
-      if (Object.keys(marks).length > 0) left.push(`${key} ${JSON.stringify(marks)}`);
+      // What a device got last, a wire id, a place, a stop, is kept among its marks.
+      for (const [field, mark] of Object.entries(await client.hgetall(key))) {
+        if (!field.startsWith('#')) left.push(`${key} ${field} ${mark}`);
+      }
     }
-    for (const kind of ['parked', 'outcome']) {
+    for (const kind of ['parked', 'outcome', 'line']) {
       left.push(...(await client.keys(`{${stack.prefix}-*}:${kind}:*`)));
     }
     for (const stream of ['outcomes', 'settlements', 'uplink']) {

@@ -245,6 +245,21 @@ describe('a late answer', () => {
     expect(rig.bridge.kept).toHaveLength(1);
   });
 
+  test('that came before anybody told of its frame is kept as soon as somebody does', async () => {
+    const written = rig.delivery('elsewhere', { epoch: 77, wireId: 4_711 });
+    const writtenAt = Date.now() - 1_000;
+    device.send(frames.queryReply(4_711), frames.heartbeat());
+    await device.hears('heartbeat.reply', 2);
+    expect(rig.bridge.kept).toEqual([]);
+    rig.bridge.handlers.remember({ t: 'remember', delivery: written, writtenAt, forMs: 60_000 });
+    await eventually(() => expect(rig.bridge.kept).toHaveLength(1));
+    expect(rig.bridge.kept[0]).toMatchObject({
+      late: true,
+      delivery: { id: 'elsewhere' },
+      outcome: { kind: 'acked', writtenAt },
+    });
+  });
+
   test('is taken once, however often its frame is remembered', async () => {
     const own = rig.deliver('a', { ackTimeoutMs: 50 });
     await ended('a');

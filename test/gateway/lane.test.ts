@@ -315,6 +315,20 @@ describe('the moment of writing', () => {
     expect(written).toEqual(['a', 'c']);
   });
 
+  test('what expires while it waits behind an answer ends at its deadline', () => {
+    const lane = openLane();
+    offer(
+      lane,
+      entryOf('a', { ackTimeoutMs: 60_000 }),
+      entryOf('b', { deadline: clock.now() + 2_000 }),
+    );
+    clock.pass(1_999);
+    expect(ends.has('b')).toBe(false);
+    clock.pass(1);
+    expect(ends.get('b')).toMatchObject({ kind: 'refused', reason: 'expired' });
+    expect(lane.waiting).toBe(0);
+  });
+
   test('a delivery of another epoch is not written', () => {
     const lane = openLane({ epoch: EPOCH + 1 });
     lane.offer(entryOf('a'));
