@@ -28,6 +28,7 @@ export type OutboundDeps = {
   timeoutMs?: number;
 };
 
+const mostUrgent = 9;
 const finished = new Set(['completed', 'failed', 'unknown']);
 
 export function createOutbound(deps: OutboundDeps): RedisOutbound {
@@ -74,14 +75,17 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
     opts: jobOptions(command, { base, blocked, now: now() }),
   });
 
-  async function promote(job: Job<OutboundJob>): Promise<boolean> {
-    try {
-      await job.promote();
-      return true;
-    } catch (error) {
-      if (isRedisOutage(error)) throw error;
-      return false;
+  /** Lets a delayed job go, and puts it before all of this priority. False when it is not delayed (any more). */
+  async function bringForward(job: Job<OutboundJob>, priority: number): Promise<boolean> {
+    // Sent together, done in this order: a round trip saved for each of the many that return at once.
+    const [promoted, placed] = await Promise.allSettled([
+      job.promote(),
+      job.changePriority({ priority: bullPriority(priority), lifo: true }),
+    ]);
+    for (const { reason } of [promoted, placed].filter((each) => each.status === 'rejected')) {
+      if (isRedisOutage(reason)) throw reason;
     }
+    return promoted.status === 'fulfilled';
   }
 
   return {
@@ -144,16 +148,13 @@ export function createOutbound(deps: OutboundDeps): RedisOutbound {
     },
     async wake(deviceId, id) {
       const job = await queueOf(deviceId).getJob(id);
-      if (!job || !(await promote(job))) return false;
       // Before its equals: it has waited longer than all of them.
-      await job.changePriority({ priority: bullPriority(job.data.priority), lifo: true });
-      return true;
+      return job ? bringForward(job, job.data.priority) : false;
     },
     async hasten(deviceId, id) {
       const job = await queueOf(deviceId).getJob(id);
       if (!job || (await job.isActive()) || finished.has(await job.getState())) return false;
-      await promote(job);
-      await job.changePriority({ priority: bullPriority(9), lifo: true });
+      await bringForward(job, mostUrgent);
       return true;
     },
     async forget(deviceId, id) {

@@ -163,8 +163,9 @@ export class Lane implements TimerTarget {
 
   /** How many may wait for the entry to join them. After an unanswered frame: one at a time. */
   #capacity(entry: LaneEntry | null): number {
-    if (!this.#unanswered || (entry && isStop(entry))) return maxWaiting;
-    return this.#inFlight.count(false) === 0 ? 1 : 0;
+    // With nothing in flight the first of them only waits out the gap.
+    const next = this.#inFlight.count(false) === 0 ? 1 : 0;
+    return !this.#unanswered || (entry && isStop(entry)) ? maxWaiting + next : next;
   }
 
   #turnAway(entry: LaneEntry): void {

@@ -23,8 +23,10 @@ const worker = new Worker(
     removeOnFail: keepFailed,
   },
 );
+let told = false;
 worker.on('completed', () => {
-  if (Object.keys(begun).length < Number(jobs)) return;
+  if (told || Object.keys(begun).length < Number(jobs)) return;
+  told = true;
   process.stdout.write(`${JSON.stringify(begun)}\n`);
   void worker.close().then(() => closeRedis(connection));
 });

@@ -353,25 +353,23 @@ describe('a deadline that is near', () => {
   });
 });
 
-describe('a no to a start that came again', () => {
-  const first = seen(silent);
-  const again = seen({
-    at: 2_000,
-    says: 'nack',
-    intended: 'nack',
-    answeredAt: 2_010,
-    duplicate: true,
-  });
-  const log = [first, again];
+describe('a no to a start that was tried twice', () => {
+  const no = { at: 2_000, says: 'nack', intended: 'nack', answeredAt: 2_010 } as const;
+  const log = [seen(silent), seen({ ...no, duplicate: true })];
+  const unknown = record({ status: 'unknown', attempts: twice });
 
   it('may speak of what the first one did, so that nothing is known', () => {
-    expect(judge({ log, records: [record({ status: 'unknown', attempts: twice })] }).ok).toBe(true);
+    expect(judge({ log, records: [unknown] }).ok).toBe(true);
+  });
+
+  it('is an answer where there was one try alone', () => {
+    const records = [record({ status: 'unknown' })];
+    expect(judge({ log: [seen(no)], records }).ok).toBe(false);
   });
 
   it('is an answer where the command may be repeated', () => {
     const given = [accepted({ repeatable: true })];
-    const records = [record({ status: 'unknown', attempts: twice })];
-    expect(problemOf({ accepted: given, log, records })).toContain('may only be rejected');
+    expect(judge({ accepted: given, log, records: [unknown] }).ok).toBe(false);
   });
 });
 

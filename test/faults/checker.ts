@@ -321,7 +321,7 @@ function allowedEnds(one: Case, rules: Rules): Set<string> {
   const answers = frames.filter((frame) => frame.answeredAt !== null);
   for (const frame of answers) allowed.add(endOf(frame));
   const surelyAnswered =
-    !answers.some((frame) => isUnclear(frame, accepted)) &&
+    !answers.some((frame) => isUnclear(frame, one)) &&
     answers.some((frame) => !answerMayBeLost(frame, rules));
   if (surelyAnswered) return allowed;
 
@@ -342,11 +342,11 @@ function allowedEnds(one: Case, rules: Rules): Set<string> {
 }
 
 /**
- * A no to a frame that came again may speak of the state that the first one brought about. Answers carry the wire
- * id of both, so that nobody can tell which of the two the device meant.
+ * A no to something that was tried more than once may speak of the state that an earlier try brought about. All of
+ * them carry one wire id, so that nobody can tell which of them the device meant.
  */
-function isUnclear(frame: SeenFrame, { repeatable }: Accepted): boolean {
-  return !repeatable && frame.duplicate && endOf(frame) === 'rejected';
+function isUnclear(frame: SeenFrame, one: Case): boolean {
+  return !one.accepted.repeatable && endOf(frame) === 'rejected' && triesOf(one).length > 1;
 }
 
 function endOf(frame: SeenFrame): string {
@@ -431,6 +431,7 @@ function judgeUnknowns(
       neverArrived.set(deviceId, (neverArrived.get(deviceId) ?? 0) + 1);
     } else if (
       one.frames.some((frame) => frame.answeredAt !== null) &&
+      !one.frames.some((frame) => frame.answeredAt !== null && isUnclear(frame, one)) &&
       closesSince(one, { closes }) === 0
     ) {
       atKills += 1;
