@@ -8,7 +8,13 @@ import { parseStreamedOutcome } from '../src/bridge/messages.ts';
 import type { Routes } from '../src/bridge/routes-contract.ts';
 import type { StreamEntry } from '../src/bridge/stream-reader.ts';
 import type { WorkerBridge } from '../src/bridge/worker-bridge.ts';
-import { type Attempt, type Command, type CommandRecord, isFinal } from '../src/command.ts';
+import {
+  type Attempt,
+  acceptedState,
+  type Command,
+  type CommandRecord,
+  isFinal,
+} from '../src/command.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
 import { protocolNamed } from '../src/protocols/index.ts';
@@ -66,7 +72,10 @@ export function createOutcomes(deps: OutcomesDeps) {
     // A job that is active elsewhere, or starts again, finds it here before it sends.
     const kept = keys.keptOutcome(deviceId, id);
     await redis.set(kept, JSON.stringify(streamed), 'EX', keptSeconds);
-    if (!isAnswer(outcome)) return true;
+    if (!isAnswer(outcome)) {
+      await noteAttempt(streamed);
+      return true;
+    }
     const queued = await outbound.find(deviceId, id);
     // Its next run judges what a device says to a repetition.
     if (queued && isRefusedRepetition(queued.command, streamed)) return true;
@@ -82,6 +91,22 @@ export function createOutcomes(deps: OutcomesDeps) {
     if (row) await settleRow(row, streamed, outcome);
     await release(streamed, row);
     return true;
+  }
+
+  /** What is kept is one outcome a command: the frame of this one shall stand in the trail whatever follows. */
+  async function noteAttempt(streamed: StreamedOutcome): Promise<void> {
+    const { deviceId, id, attempt } = streamed;
+    const queued = await outbound.find(deviceId, id);
+    const command = queued?.command ?? (await ledger.find(id).catch(() => null));
+    if (!command) return;
+    const accepted = acceptedState(command, now());
+    // Older than every version of its row: nothing but its trail is news.
+    recorder.recordLater({
+      ...accepted,
+      ...command,
+      version: 0,
+      trail: { [attempt]: trailOf(streamed) },
+    });
   }
 
   /** Sooner than the stream is read again. */

@@ -51,9 +51,9 @@ export function firstVersion(base: Base, activation: number): number {
   return base.version + activation * versionsPerActivation;
 }
 
-/** Whether sending it again does no harm, or the caller takes the risk. */
-export function mayRepeat(spec: CommandSpec | undefined, command: Command): boolean {
-  return spec?.repeatable === true || command.onAmbiguous === 'resend';
+/** Whether sending it again does no harm, or the caller takes the risk; the caller may forbid it, too. */
+export function mayRepeat(spec: CommandSpec | undefined, { onAmbiguous }: Command): boolean {
+  return onAmbiguous === 'resend' || (spec?.repeatable === true && onAmbiguous !== 'stop');
 }
 
 /** How to find out what became of it before it is sent again; null where that is not needed, or not possible. */

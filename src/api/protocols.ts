@@ -42,6 +42,9 @@ function protocolJson({ name, title, limits, commands }: Protocol) {
       repeatable: spec.repeatable,
       onAmbiguous: spec.onAmbiguous,
       supersedes: spec.supersedes,
+      excludes: spec.excludes ?? [],
+      preempts: spec.preempts === true,
+      probe: spec.probe?.kind ?? null,
     })),
   };
 }

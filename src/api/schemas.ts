@@ -49,6 +49,9 @@ const AttemptShown = Type.Object(
     frameIn: orNull(Type.String({ description: "Hex of the device's answer." })),
     ms: orNull(Type.Number()),
     outcome: orNull(Type.String()),
+    probe: Type.Optional(
+      Type.Literal(true, { description: 'It asked what became of the attempt before.' }),
+    ),
   },
   { additionalProperties: false },
 );
@@ -107,6 +110,7 @@ const commandExample = {
   onAmbiguous: 'probe',
   labels: {},
   apiKey: 'app',
+  replayOf: null,
   attempts: [],
 };
 
@@ -203,6 +207,13 @@ const CommandTableEntry = Type.Object({
   repeatable: Type.Boolean(),
   onAmbiguous: Type.Enum(ambiguityPolicies),
   supersedes: Type.Array(Type.String()),
+  excludes: Type.Array(Type.String(), {
+    description: 'It is refused while one of these is unfinished in its line.',
+  }),
+  preempts: Type.Boolean({ description: 'A stop: it waits for nothing in its line but stops.' }),
+  probe: Type.Union([Type.Literal('ask'), Type.Literal('repeat'), Type.Null()], {
+    description: 'How the device is asked what became of a frame that went unanswered.',
+  }),
 });
 
 export const ProtocolList = Type.Object(

@@ -4,7 +4,7 @@
  * Everything that is known of a device's unfinished commands stands in one hash, its marks:
  *   <id>          `attempt|gatewayId|epoch|wireId|written`: the attempt that was published last. A mark whose
  *                 gateway is `-` rests: nothing is out, but the wire id and the count must be kept
- *   @<id>         `seq|preempts|score|command|covers|supersedes`: its place in its line
+ *   @<id>         `seq|preempts|score|due|command|covers|supersedes`: its place in its line
  *   !<id>         why it must not be written (again)
  *   #wire #seq    the wire id and the place given last · #paused since when · #stop:<line> its last stop
  * The index of parked commands has one score for urgency (9 - priority), +1000 once woken, and +2000 while an
@@ -225,17 +225,21 @@ local function covered(theirs, ours)
   end
   return true
 end
-local due = mode == 'accept' and math.huge or tonumber(ARGV[13]) * 1000
+local due = tonumber(ARGV[13])
 local others, standing = {}, 0
 for _, other in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   local k = known(KEYS[1], other)
   if k[1] then
-    local seq, otherCommand, covers, names = string.match(k[1], '^(%d+)|%d|%d+|([^|]*)|([^|]*)|(.*)$')
-    others[#others + 1] = {other, otherCommand, covers, k[2], k[3], tonumber(seq)}
-    if not k[3] then
-      standing = standing + 1
-      -- It joins late: what has joined since it was due is the newer one.
-      if tonumber(seq) > due and named(names, command) and covered(ARGV[6], covers) then
+    local theirs, otherCommand, covers, names = string.match(k[1], '^%d+|%d|%d+|(%d+)|([^|]*)|([^|]*)|(.*)$')
+    theirs = tonumber(theirs)
+    -- One that joins late is older than what was due after it; ids are in the order of acceptance.
+    local newer = mode ~= 'accept' and (theirs > due or theirs == due and other > id)
+    others[#others + 1] = {other, otherCommand, covers, k[2], k[3], newer}
+    -- A cancel that may come too late leaves it unfinished.
+    local cancelling = k[3] and k[2] and string.sub(k[3], 1, 9) == 'cancelled'
+    if not k[3] or cancelling then
+      if not k[3] then standing = standing + 1 end
+      if newer and not k[3] and named(names, command) and covered(ARGV[6], covers) then
         return {'superseded', other}
       end
       if named(ARGV[8], otherCommand) then return {'conflict', other} end
@@ -250,7 +254,7 @@ end
 local reply = {'joined', '', ''}
 for _, o in ipairs(others) do
   local settled = o[5] and not (stop and string.sub(o[5], 1, 9) == 'cancelled')
-  if not settled and o[6] <= due and named(ARGV[5], o[2]) and covered(o[3], ARGV[6])
+  if not settled and not o[6] and named(ARGV[5], o[2]) and covered(o[3], ARGV[6])
     and (stop or not o[4]) then
     redis.call('HSET', KEYS[1], '!' .. o[1], 'superseded|' .. id)
     reply[#reply + 1] = o[1]
@@ -262,8 +266,13 @@ local last = tonumber(redis.call('HGET', KEYS[1], '#seq') or '0')
 if last >= seq then seq = last + 1 end
 local text = string.format('%.0f', seq)
 redis.call('HSET', KEYS[1], '#seq', text,
-  '@' .. id, text .. '|' .. ARGV[7] .. '|' .. ARGV[9] .. '|' .. command .. '|' .. ARGV[6] .. '|' .. ARGV[5])
-if stop then redis.call('HSET', KEYS[1], '#stop:' .. line, ARGV[13] .. '|' .. id .. '|' .. ARGV[5]) end
+  '@' .. id, text .. '|' .. ARGV[7] .. '|' .. ARGV[9] .. '|' .. ARGV[13] .. '|' .. command .. '|' .. ARGV[6] .. '|' .. ARGV[5])
+if stop then
+  local before = redis.call('HGET', KEYS[1], '#stop:' .. line)
+  if not before or tonumber(string.match(before, '^%d+')) <= due then
+    redis.call('HSET', KEYS[1], '#stop:' .. line, ARGV[13] .. '|' .. id .. '|' .. ARGV[5])
+  end
+end
 redis.call('EXPIRE', KEYS[1], ${markSeconds})
 redis.call('ZADD', KEYS[2], text, id)
 redis.call('EXPIRE', KEYS[2], ${markSeconds})

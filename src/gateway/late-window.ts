@@ -70,8 +70,8 @@ export function createLateWindow({ windowMs, maxFrames, clock }: LateWindowDeps)
     match(message) {
       const entries = byDevice.get(message.deviceId);
       if (!entries) return null;
-      // Newest first: a retry carries the wire id of the attempt before it.
-      for (const entry of entries.toReversed()) {
+      // A retry carries the wire id of the attempt before it: the answer is to the last of them.
+      for (const entry of entries.toSorted(byAttempt)) {
         const { delivery, spec, writtenAt, until } = entry;
         // A report that only looks like the answer proves nothing this late.
         if (delivery.wireId !== message.msgId || until <= clock.ticks()) continue;
@@ -90,4 +90,9 @@ export function createLateWindow({ windowMs, maxFrames, clock }: LateWindowDeps)
     sweep,
     size: () => all.size,
   };
+}
+
+/** The last attempt first, and of equal ones the newest. */
+function byAttempt(a: Unanswered, b: Unanswered): number {
+  return b.delivery.attempt - a.delivery.attempt || b.writtenAt - a.writtenAt;
 }

@@ -229,8 +229,8 @@ describe('joining', () => {
       covers,
       excludes: [],
     });
-    const past = { mode: 'activation', dueAt: Date.now() - 5_000 } as const;
-    await join('p1', set('a'));
+    const past = { mode: 'activation', dueAt: 4_000 } as const;
+    await join('p1', { ...set('a'), dueAt: 5_000 });
     expect(await join('late1', { ...set('a'), ...past })).toEqual({
       kind: 'superseded',
       by: 'p1',
@@ -238,6 +238,43 @@ describe('joining', () => {
     expect(await join('late2', { ...set('a', 'b'), ...past })).toMatchObject({
       superseded: [],
       blockedBy: 'p1',
+    });
+  });
+
+  it('again in the order of acceptance, after a loss, replaces as it did before', async () => {
+    const set = { command: 'params.set', supersedes: ['params.set'], covers: ['a'], excludes: [] };
+    const refill = { mode: 'refill' } as const;
+    await join('p1', { ...set, ...refill, dueAt: 1_000 });
+    expect(await join('p2', { ...set, ...refill, dueAt: 2_000 })).toMatchObject({
+      superseded: ['p1'],
+    });
+    const other = { line: 't:port:2:0' };
+    await join('s1', { ...stop, ...refill, ...other, dueAt: 1_000 });
+    expect(await join('c1', { ...refill, ...other, dueAt: 2_000 })).toMatchObject({
+      kind: 'joined',
+      blockedBy: 's1',
+    });
+    const third = { line: 't:port:3:0' };
+    await join('c2', { ...refill, ...third, dueAt: 1_000 });
+    expect(await join('s2', { ...stop, ...refill, ...third, dueAt: 2_000 })).toMatchObject({
+      superseded: ['c2'],
+    });
+  });
+
+  it('excludes a start whose cancel may come too late', async () => {
+    await online();
+    await join('c1');
+    await routed('c1', { line });
+    await routes.revoke(device, 'c1', { kind: 'cancelled', by: 'ops' });
+    expect(await join('c2')).toEqual({ kind: 'conflict', with: 'c1' });
+  });
+
+  it('of an older stop keeps the word of a newer one', async () => {
+    await join('s1', { ...stop, dueAt: 3_000 });
+    await join('s2', { ...stop, mode: 'activation', dueAt: 1_000 });
+    expect(await join('c1', { mode: 'activation', dueAt: 2_000 })).toEqual({
+      kind: 'superseded',
+      by: 's1',
     });
   });
 

@@ -180,6 +180,11 @@ describe('the verdict on an ambiguous attempt', () => {
     });
   });
 
+  it('repeats nothing when the caller forbade it', () => {
+    const query = circumstances({ command: { onAmbiguous: 'stop' } });
+    expect(judge(ambiguous('no-ack'), query)).toMatchObject({ status: 'unknown' });
+  });
+
   it('repeats a start only when the caller asked for it', () => {
     const start = circumstances({ command: { command: 'charge.start', onAmbiguous: 'resend' } });
     expect(judge(ambiguous('no-ack'), start)).toMatchObject({ kind: 'retry' });
