@@ -108,8 +108,11 @@ export function createClaims({ ledger, outbound, graceMs, timeoutMs }: ClaimsDep
       if (held) return { record, durability: 'both', replayed: true };
       if (isFinal(record.status)) return { record, durability: 'ledger', replayed: true };
       if (away || waitedMs >= graceMs) {
-        await ledger.markLedgerOnly(id).catch(() => undefined);
-        return { record, durability: 'ledger', replayed: true };
+        // From here on it is promised: its first caller can no longer give it back.
+        await ask(ledger.markLedgerOnly(id));
+        const row = await ask(ledger.find(id));
+        if (!row) return null;
+        return { record: row, durability: 'ledger', replayed: true };
       }
       await delay(lookEveryMs);
       const row = await ask(ledger.find(id));

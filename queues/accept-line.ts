@@ -6,6 +6,7 @@ import type { Log } from '../src/log/log.ts';
 import type { CommandSpec } from '../src/protocols/protocol.ts';
 import { bounded } from './bounded.ts';
 import type { Outbound } from './contract.ts';
+import type { Join } from './join.ts';
 import { type Caps, joinOf, lineOf } from './line.ts';
 
 export type Place = {
@@ -30,7 +31,8 @@ export type Lining = {
 };
 
 export type LiningDeps = {
-  routes: Pick<Routes, 'join' | 'leave' | 'cameMeanwhile'>;
+  join: Join;
+  routes: Pick<Routes, 'leave' | 'cameMeanwhile'>;
   outbound: Pick<Outbound, 'wake'>;
   caps: Caps;
   log: Log;
@@ -41,7 +43,7 @@ const noPlace: Place = { line: null, blockedBy: null, superseded: [] };
 /** What waits goes on within seconds, or not for long. */
 const retryAfterS = 5;
 
-export function createLining({ routes, outbound, caps, log, timeoutMs }: LiningDeps): Lining {
+export function createLining({ join, routes, outbound, caps, log, timeoutMs }: LiningDeps): Lining {
   const late = () => new Error(`no answer within ${timeoutMs} ms`);
 
   return {
@@ -51,7 +53,7 @@ export function createLining({ routes, outbound, caps, log, timeoutMs }: LiningD
       let joined: Joined;
       try {
         const request = joinOf(command, spec, 'accept', caps);
-        joined = await bounded(routes.join(request), timeoutMs, late);
+        joined = await bounded(join(request), timeoutMs, late);
       } catch (error) {
         log.warn({ error, commandId: command.id }, 'command joins its line later');
         return noPlace;

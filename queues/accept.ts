@@ -18,6 +18,7 @@ import type {
 import { createLining, type Place, reasonOfBlock } from './accept-line.ts';
 import { createKeep } from './accept-store.ts';
 import type { Enqueued, Outbound } from './contract.ts';
+import { createJoin } from './join.ts';
 import type { Caps } from './line.ts';
 import { createSupersede } from './supersede.ts';
 
@@ -59,7 +60,15 @@ export function createAccept(deps: AcceptDeps): Accept & { many: AcceptMany } {
   const { devices, presence, protocols, joinTimeoutMs = 1_000 } = deps;
   const check = createCheck({ devices, presence, protocols, now, lookupTimeoutMs });
   const claims = createClaims({ ledger, outbound, graceMs, timeoutMs: storeTimeoutMs });
-  const lining = createLining({ routes, outbound, caps, log, timeoutMs: joinTimeoutMs });
+  const joining = createJoin({ routes, ledger });
+  const lining = createLining({
+    join: joining,
+    routes,
+    outbound,
+    caps,
+    log,
+    timeoutMs: joinTimeoutMs,
+  });
   const supersede = createSupersede({ routes, withdrawals, outbound, log });
   const keep = createKeep({ ledger, log, graceMs, timeoutMs: storeTimeoutMs });
 

@@ -20,7 +20,7 @@ const OutboundJob = Type.Object({
   attempts: Type.Integer({ minimum: 1, maximum: 100 }),
   backoffMs: Type.Integer({ minimum: 0, maximum: 3_600_000 }),
   onAmbiguous: Type.Enum(ambiguityPolicies),
-  orderKey: Type.Optional(Type.String({ maxLength: 128 })),
+  orderKey: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
   labels: Type.Optional(Type.Record(Type.String(), Type.String())),
   apiKey: Type.String({ maxLength: 128 }),
   waiter: Type.Optional(Type.String({ maxLength: 64 })),

@@ -4,6 +4,7 @@ import type { Mark, Routes } from '../src/bridge/routes-contract.ts';
 import {
   type Attempt,
   assertTransition,
+  attemptsIn,
   type Command,
   type CommandRecord,
   isFinal,
@@ -72,10 +73,12 @@ export function createTakeBack(deps: TakeBackDeps): TakeBack {
     });
     if (taken === 'active') return { kind: 'active' };
     const inQueue = taken === 'taken';
+    let current = row;
+    let endUnclear = false;
     try {
       // Read now: an attempt may have begun, or ended, until the job was ours.
       const [stored, mark] = await Promise.all([readRow(row), readMark(deviceId, id)]);
-      const current = stored ?? row;
+      current = withAttemptOf(stored ?? row, mark);
       if (isFinal(current.status)) {
         if (inQueue) await release(current);
         return { kind: 'over', record: current };
@@ -83,14 +86,15 @@ export function createTakeBack(deps: TakeBackDeps): TakeBack {
       if (!inQueue && !missingToo) return { kind: 'missing' };
       const written = mayBeWritten(current) || mark?.written === true || !!mark?.gatewayId;
       const version = Math.max(held?.nextVersion ?? 1, current.version + 1);
+      endUnclear = true;
       const result = await end(current, version, verdict(written));
       await release(result.record);
       if (result.kind === 'ended') notify(result.record);
       return result;
     } catch (error) {
       // It must not vanish from the queue without an end in the ledger.
-      if (inQueue) await putBack(row, held?.nextVersion ?? row.version + 1);
-      throw error;
+      if (inQueue) await putBack(current, held?.nextVersion ?? current.version + 1);
+      throw endUnclear ? unclear(id, error) : error;
     }
   };
 
@@ -159,7 +163,7 @@ export function createTakeBack(deps: TakeBackDeps): TakeBack {
   }
 
   async function putBack(row: CommandRecord, version: number): Promise<void> {
-    const base = { attempt: lastAttempt(row), version };
+    const base = { attempt: lastAttempt(row, wasWritten), version };
     await outbound.enqueue({ command: row, base }).catch(() => leaveToReaper(row.id));
   }
 
@@ -192,6 +196,37 @@ export function wasWritten({ writtenAt, outcome }: Attempt): boolean {
   return writtenAt !== null || outcome === null || !neverWritten.has(outcome);
 }
 
-function lastAttempt(record: CommandRecord): number {
-  return Math.max(0, ...Object.values(record.trail).map(({ attempt }) => attempt));
+function lastAttempt(record: CommandRecord, counts = (_attempt: Attempt) => true): number {
+  return Math.max(
+    0,
+    ...attemptsIn(record)
+      .filter(counts)
+      .map(({ attempt }) => attempt),
+  );
+}
+
+/** The attempt that its mark says was published, where the trail does not know of it. */
+function withAttemptOf(record: CommandRecord, mark: Mark | null): CommandRecord {
+  if (!mark?.gatewayId || record.trail[mark.attempt]) return record;
+  const { attempt, gatewayId, epoch, wireId } = mark;
+  const entry: Attempt = {
+    attempt,
+    // An epoch is the moment of the login, in microseconds: it was published later than that.
+    at: Math.max(record.acceptedAt, Math.floor(epoch / 1_000)),
+    gatewayId,
+    epoch,
+    wireId,
+    frameOut: '',
+    writtenAt: null,
+    frameIn: null,
+    ms: null,
+    outcome: null,
+  };
+  return { ...record, trail: { ...record.trail, [attempt]: entry } };
+}
+
+/** The end may be in the ledger although its answer did not come. */
+function unclear(id: string, cause: unknown): DownlinkError {
+  const message = `the ledger did not say whether the end of command ${id} is stored: look at it again`;
+  return new DownlinkError('LEDGER_UNAVAILABLE', message, { cause, details: { endUnclear: true } });
 }

@@ -1,4 +1,6 @@
 /** Where a command may go now. One that keeps an order takes its place in its line first, if it has none yet. */
+
+import type { Join } from '../queues/join.ts';
 import { type Caps, joinOf } from '../queues/line.ts';
 import type { Supersede } from '../queues/supersede.ts';
 import type { Route, Routes } from '../src/bridge/routes-contract.ts';
@@ -7,7 +9,8 @@ import type { Recorder } from './recorder.ts';
 import { activeBefore, type Run } from './run.ts';
 
 export type FindRouteDeps = {
-  routes: Pick<Routes, 'route' | 'join'>;
+  routes: Pick<Routes, 'route'>;
+  join: Join;
   supersede: Supersede;
   recorder: Pick<Recorder, 'untilDone'>;
   caps: Caps;
@@ -27,7 +30,7 @@ export type FindRoute = (run: Run, options: { probing: boolean }) => Promise<Fou
 const maxJoins = 3;
 
 export function createFindRoute(deps: FindRouteDeps): FindRoute {
-  const { routes, supersede, recorder, caps, now } = deps;
+  const { routes, join: takePlace, supersede, recorder, caps, now } = deps;
 
   return async function findRoute(run, { probing }) {
     for (let joins = 0; ; joins += 1) {
@@ -60,7 +63,7 @@ export function createFindRoute(deps: FindRouteDeps): FindRoute {
     const { command } = run;
     const mode = command.notBefore > command.acceptedAt ? 'activation' : 'refill';
     const joined = await recorder.untilDone(() =>
-      routes.join(joinOf(command, run.spec!, mode, caps)),
+      takePlace(joinOf(command, run.spec!, mode, caps)),
     );
     switch (joined.kind) {
       case 'conflict': {

@@ -65,9 +65,9 @@ export function createGuard({ ledger, redisStartedAt, log, now }: GuardDeps): Gu
     } catch (error) {
       log.debug({ commandId: id, error: messageOf(error) }, 'restarted job not checked');
       // Sent unchecked, a start that had succeeded could be executed a second time.
-      return run.spec && !mayRepeat(run.spec, run.command) && now() < run.command.deadline
-        ? { go: false, later: true }
-        : null;
+      // One that was put back may have been ended by whoever had it before.
+      const mustKnow = run.base.version > 0 || (run.spec && !mayRepeat(run.spec, run.command));
+      return mustKnow && now() < run.command.deadline ? { go: false, later: true } : null;
     }
     if (!row) return null;
     if (isFinal(row.status)) return { go: false, outcome: null, status: row.status };

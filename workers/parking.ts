@@ -17,7 +17,7 @@ export type Parking = {
   /** Lets one parked command go. */
   wake(deviceId: string, id: string): void;
   /** The device is back, or its lane has room: lets its most urgent parked commands go. */
-  wakeDevice(deviceId: string, room: number): void;
+  wakeDevice(deviceId: string, room: number, event: string | null): void;
   /** Wakes what can go on all devices: words that nobody heard are made up for. */
   wakeAll(): Promise<void>;
   close(): void;
@@ -44,8 +44,12 @@ const clock: PacerClock = {
     return () => clearTimeout(timer);
   },
 };
+const promptLooks = 3;
+const maxLookMs = 1_000;
 const backstopFirstMs = 60_000;
 const backstopMaxMs = 15 * 60_000;
+
+type WakeOptions = Parameters<Routes['wakeable']>[2];
 
 export function createParking(deps: ParkingDeps): Parking {
   const { redis, routes, keys, outbound, flushRate, untilDone, log, now } = deps;
@@ -57,12 +61,12 @@ export function createParking(deps: ParkingDeps): Parking {
     });
   }
 
-  async function wakeParked(deviceId: string, room: number, wokenToo: boolean): Promise<void> {
-    for (const id of await routes.wakeable(deviceId, room, wokenToo)) wake(deviceId, id);
+  async function wakeParked(deviceId: string, room: number, options: WakeOptions): Promise<void> {
+    for (const id of await routes.wakeable(deviceId, room, options)) wake(deviceId, id);
   }
 
-  function wakeQuietly(deviceId: string, room: number, wokenToo: boolean): void {
-    wakeParked(deviceId, room, wokenToo).catch((error) => {
+  function wakeQuietly(deviceId: string, room: number, options: WakeOptions): void {
+    wakeParked(deviceId, room, options).catch((error) => {
       log.warn({ deviceId, error: messageOf(error) }, 'device not woken');
     });
   }
@@ -99,10 +103,14 @@ export function createParking(deps: ParkingDeps): Parking {
         // process would lose its lock renewal to the run that is just ending.
         // Sent back by a gateway that has written a newer one: only another session can change that.
         const reason = because === 'key-blocked' && !blocked ? 'overtaken' : because;
-        setImmediate(lookAgain, run, reason);
+        // What is sent back again and again, though nothing is in its way here, must not be a busy loop: the
+        // gateway says when it has room.
+        const pauseMs = times < promptLooks ? 0 : Math.min(maxLookMs, 2 ** times);
+        if (pauseMs === 0) setImmediate(lookAgain, run, reason);
+        else setTimeout(lookAgain, pauseMs, run, reason).unref();
       }
     },
-    wakeDevice: (deviceId, room) => wakeQuietly(deviceId, room, false),
+    wakeDevice: (deviceId, room, event) => wakeQuietly(deviceId, room, { wokenToo: false, event }),
     close: () => pacer.clear(),
     async wakeAll() {
       for (let shard = 0; shard < keys.shards; shard += 1) {
@@ -118,7 +126,9 @@ export function createParking(deps: ParkingDeps): Parking {
           const connected = await connectedOf(devices);
           // Many may have come back while nobody listened: they go at the pace of any other return.
           for (const deviceId of connected) {
-            pacer.offer(deviceId, 0, () => wakeQuietly(deviceId, wholeLane, true));
+            pacer.offer(deviceId, 0, () =>
+              wakeQuietly(deviceId, wholeLane, { wokenToo: true, event: null }),
+            );
           }
         } while (cursor !== '0');
       }

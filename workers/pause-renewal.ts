@@ -8,7 +8,7 @@ import type { Pauses } from '../src/store/contract.ts';
 
 export type PauseRenewalDeps = {
   pauses: Pick<Pauses, 'list' | 'find'>;
-  routes: Pick<Routes, 'setPaused'>;
+  routes: Pick<Routes, 'setPaused' | 'pausedDevices'>;
   /** A pause ended without a word to those who waited for it. */
   onResumed(deviceId: string): void;
   log: Log;
@@ -21,9 +21,6 @@ const maxLooks = 4;
 /** One turn; it resolves with how many devices are paused, and rejects when a store is away. */
 export function createPauseRenewal(deps: PauseRenewalDeps): () => Promise<number> {
   const { pauses, routes, onResumed, log, devicesPerPage = 500 } = deps;
-  /** Devices that this process has called paused. What others left behind ends with the marks of its device. */
-  let told = new Set<string>();
-
   /** Says it as the ledger has it, until that has not changed while it was said. */
   async function agree(deviceId: string): Promise<boolean> {
     let pausedAt = await pausedSince(deviceId);
@@ -45,27 +42,27 @@ export function createPauseRenewal(deps: PauseRenewalDeps): () => Promise<number
 
   return async function renewPauses() {
     const paused = new Set<string>();
+    /** Devices that Redis calls paused, by whomever: a resume may not have reached it. */
+    const told = new Set(await routes.pausedDevices());
     let afterId: string | null = null;
     for (;;) {
       const query: Parameters<Pauses['list']>[0] = { afterId, limit: devicesPerPage };
       const page = await pauses.list(query);
-      for (const { deviceId } of page) told.add(deviceId);
       await Promise.all(page.map(({ deviceId, pausedAt }) => routes.setPaused(deviceId, pausedAt)));
       // Whoever was resumed in between has been called paused again just now.
       const again = new Map((await pauses.list(query)).map((pause) => [pause.deviceId, pause]));
       for (const { deviceId, pausedAt } of page) {
         const stands = again.get(deviceId)?.pausedAt === pausedAt || (await agree(deviceId));
         if (stands) paused.add(deviceId);
-        else told.delete(deviceId);
+        told.delete(deviceId);
       }
       const last = page.at(-1);
       if (page.length < devicesPerPage || !last) break;
       afterId = last.deviceId;
     }
     for (const deviceId of told) {
-      if (!paused.has(deviceId) && (await agree(deviceId))) paused.add(deviceId);
+      if (await agree(deviceId)) paused.add(deviceId);
     }
-    told = paused;
     return paused.size;
   };
 }

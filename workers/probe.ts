@@ -12,7 +12,7 @@ import { toHex } from '../src/protocols/bytes.ts';
 import type { CommandSpec, Evidence, Probe, ProbeVerdict } from '../src/protocols/protocol.ts';
 import type { Ledger, Reports } from '../src/store/contract.ts';
 import type { Recorder } from './recorder.ts';
-import { outcomeName, type Run } from './run.ts';
+import { outcomeName, probeIdOf, type Run } from './run.ts';
 
 export type ProbeDeps = {
   routes: Pick<Routes, 'route' | 'release'>;
@@ -115,15 +115,16 @@ export function createProber(deps: ProbeDeps): Prober {
     const { deviceId, priority, deadline, ackTimeoutMs } = command;
     const spec = protocol!.commands[probe.command] as CommandSpec;
     const params = probe.params(command.params);
-    const id = `${command.id}~${run.attempt}`;
+    const id = probeIdOf(command.id);
+    const { attempt } = run;
     const route = await recorder.untilDone(() =>
       routes.route({
         id,
         deviceId,
         line: null,
         priority,
-        attempt: 1,
-        maxAttempt: 1,
+        attempt,
+        maxAttempt: attempt,
         maxWireId: protocol!.limits.maxWireId,
         // One whose worker died may be under way: it is asked after, not asked anew.
         again: true,
@@ -131,7 +132,7 @@ export function createProber(deps: ProbeDeps): Prober {
       }),
     );
     if (route.kind !== 'go' || !bridge.isLive(route.gatewayId)) {
-      if (route.kind === 'go') await release(deviceId, id);
+      if (route.kind === 'go') await release(deviceId, id, route.attempt);
       const reason = route.kind === 'paused' ? 'paused' : 'offline';
       return { kind: 'unwritten', reason };
     }
@@ -155,7 +156,7 @@ export function createProber(deps: ProbeDeps): Prober {
       {
         t: 'deliver',
         id,
-        attempt: 1,
+        attempt: route.attempt,
         workerId: bridge.workerId,
         deviceId,
         epoch,
@@ -184,13 +185,13 @@ export function createProber(deps: ProbeDeps): Prober {
       ...('frameIn' in outcome && { frameIn: outcome.frameIn }),
       outcome: outcomeName(outcome),
     };
-    bridge.settled(gatewayId, id, 1);
-    await release(deviceId, id);
+    bridge.settled(gatewayId, id, route.attempt);
+    await release(deviceId, id, route.attempt);
     return outcome;
   }
 
-  async function release(deviceId: string, id: string): Promise<void> {
-    const options = { line: null, mode: 'final', wake: 0, again: false, attempt: 1 } as const;
+  async function release(deviceId: string, id: string, attempt: number): Promise<void> {
+    const options = { line: null, mode: 'final', wake: 0, again: true, attempt } as const;
     await recorder.untilDone(() => routes.release({ deviceId, id, ...options }));
   }
 

@@ -20,7 +20,7 @@ export type ReaperDeps = {
   keys: Keys;
   routes: Pick<Routes, 'join' | 'release' | 'cameMeanwhile'>;
   ledger: Pick<Ledger, 'unfinished' | 'findMany' | 'clearLedgerOnly' | 'replacedBy'>;
-  outbound: Pick<Outbound, 'holds' | 'enqueueMany' | 'wake'>;
+  outbound: Pick<Outbound, 'holds' | 'enqueueMany' | 'wake' | 'forget'>;
   recorder: Recorder;
   caps: Caps;
   log: Log;
@@ -104,6 +104,8 @@ export function createReaper(deps: ReaperDeps): Reaper {
       const last = tried.find((entry) => entry.attempt === attempt);
       if (last) await keepWireId(row, last);
     }
+    // A finished job of the same id would make the add do nothing.
+    for (const { command } of back) await outbound.forget(command.deviceId, command.id);
     if (back.length > 0) await outbound.enqueueMany(back);
     for (const { command, blocked } of back) if (blocked) await wakeIfFree(command);
     return { putBack: back.length, ended };

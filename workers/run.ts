@@ -62,6 +62,11 @@ export function probeFor(spec: CommandSpec | undefined, command: Command): Probe
   return spec?.probe ?? null;
 }
 
+/** The id under which a question about a command travels; the command's final release forgets it. */
+export function probeIdOf(commandId: string): string {
+  return `${commandId}~`;
+}
+
 /** Whether the command may have been parked, marked or written before this activation. */
 export function activeBefore({ job, base, attempt }: Run): boolean {
   return job.attemptsStarted > 1 || attempt > 1 || base.version > 0;

@@ -258,6 +258,11 @@ export function createSettle(deps: SettleDeps): Settle {
         await recorder.record(nextRecord(run, { status: 'queued', reason: verdict.reason }));
         await releaseAndWake(run, 'rest');
         dismiss(run, outcome);
+        if (isLastTry(run)) {
+          // A foreign producer gave the job fewer tries than its command has: a delay of our own does it then.
+          await recorder.untilDone(() => run.job.moveToDelayed(now() + verdict.delayMs, run.token));
+          throw new DelayedError(verdict.reason);
+        }
         throw mark(
           new DownlinkError('TIMEOUT', verdict.reason, { details: { delayMs: verdict.delayMs } }),
         );
@@ -349,6 +354,11 @@ function noteOutcome(run: Run, outcome: Outcome): void {
 /** For what is no command at all: there is no row to settle, and the job says why it failed. */
 export function refuseJob(fault: string): Error {
   return mark(new UnrecoverableError(`failed: ${fault}`));
+}
+
+/** BullMQ would fail the job rather than try it again. */
+function isLastTry({ job }: Run): boolean {
+  return job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
 }
 
 /** Only failed and unknown fail the job: BullMQ's failed set is the dead letters. */

@@ -4,6 +4,7 @@ import type { Redis } from 'ioredis';
 import { atMost } from '../queues/bounded.ts';
 import type { OutboundJob } from '../queues/job.ts';
 import { keepCompleted, keepFailed } from '../queues/job.ts';
+import { createJoin } from '../queues/join.ts';
 import type { Caps } from '../queues/line.ts';
 import type { RedisOutbound } from '../queues/outbound.ts';
 import { createSupersede } from '../queues/supersede.ts';
@@ -158,8 +159,9 @@ export function createOutboundWorker(deps: WorkerDeps) {
     },
   });
   const { withdrawals } = bridge;
+  const join = createJoin({ routes, ledger });
   const supersede = createSupersede({ routes, withdrawals, outbound, log });
-  const findRoute = createFindRoute({ routes, supersede, recorder, caps, now });
+  const findRoute = createFindRoute({ routes, join, supersede, recorder, caps, now });
   const { reports } = deps;
   const prober = createProber({ routes, bridge, recorder, ledger, reports, log, now });
   const send = createSend({ bridge, findRoute, prober, recorder, metrics, window, now });
@@ -217,7 +219,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
     now,
   });
   const sweeper = createSweeper({ redis, keys, ledger, routes, takeBack, metrics, log, now });
-  const onResumed = (deviceId: string) => parking.wakeDevice(deviceId, wholeLane);
+  const onResumed = (deviceId: string) => parking.wakeDevice(deviceId, wholeLane, null);
   const duties: Duties = createDuties({
     workerId,
     keys,
@@ -248,6 +250,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
       },
     );
     worker.on('error', (error) => log.warn({ shard, error: messageOf(error) }, 'queue error'));
+    worker.on('lockRenewalFailed', (ids) => bridge.abandon(ids));
     worker.on('failed', (job, error) => {
       if (!job || settledBy(error)) return;
       void foreignEnds.settle(job, error);

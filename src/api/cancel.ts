@@ -51,6 +51,10 @@ export function createCancel(deps: CancelDeps): Cancel {
     try {
       return await take(row, revocation);
     } catch (error) {
+      // Its end may be stored: whoever gets the job must not send it.
+      if (error instanceof DownlinkError && error.details['endUnclear'] === true) {
+        return { kind: 'requested', record: row };
+      }
       // A store went away: as if nothing had been asked, unless it has ended meanwhile.
       await bounded(routes.unrevoke(deviceId, id), storeTimeoutMs, late).catch(() => undefined);
       throw error;

@@ -58,7 +58,13 @@ export function createPausing({ pauses, routes, outbox, keys, log, now }: Pausin
       await pauses.resume(deviceId);
       // Also when it was not paused: a copy may have been left behind.
       const told = await copy(deviceId, null);
-      if (told) outbox.send(keys.eventsChannel(), { t: 'wake', deviceId, room: wholeLane });
+      if (told)
+        outbox.send(keys.eventsChannel(), {
+          t: 'wake',
+          deviceId,
+          room: wholeLane,
+          event: `resume-${deviceId}-${now()}`,
+        });
       return told;
     },
   };

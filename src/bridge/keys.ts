@@ -28,6 +28,8 @@ export function createKeys(prefix: string, shards: number) {
     marks: (deviceId: string) => `${tagOf(deviceId)}:marks:${deviceId}`,
     /** Sorted set of parked command ids, most urgent first. */
     parked: (deviceId: string) => `${tagOf(deviceId)}:parked:${deviceId}`,
+    /** Set while a wake event counts as served. */
+    served: (deviceId: string, event: string) => `${tagOf(deviceId)}:served:${event}`,
     /** Devices of a shard that may have parked commands. */
     parkedDevices: (shard: number) => `${tag(shard)}:parked-devices`,
     /** An outcome that reached the stream before its job ran again. */
@@ -36,6 +38,8 @@ export function createKeys(prefix: string, shards: number) {
     line: (deviceId: string, line: string) => `${tagOf(deviceId)}:line:${deviceId}:${line}`,
     /** Set of `device|line` of a shard: lines that may hold commands. */
     lines: (shard: number) => `${tag(shard)}:lines`,
+    /** Set of the devices of a shard whose marks say that they are paused. */
+    pausedDevices: (shard: number) => `${tag(shard)}:paused-devices`,
     /** Hash of command id → written frame whose answer may still come. */
     unanswered: (deviceId: string) => `${tagOf(deviceId)}:unanswered:${deviceId}`,
     /** Hash of worker id → its last heartbeat, Unix milliseconds of Redis. */

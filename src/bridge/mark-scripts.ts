@@ -6,6 +6,7 @@
  *                 gateway is `-` rests: nothing is out, but the wire id and the count must be kept
  *   @<id>         `seq|preempts|score|due|command|covers|supersedes`: its place in its line
  *   !<id>         why it must not be written (again)
+ *   <id>~         the mark of a question about it
  *   #wire #seq    the wire id and the place given last · #paused since when · #stop:<line> its last stop
  * The index of parked commands has one score for urgency (9 - priority), +1000 once woken, and +2000 while an
  * older command of the line holds it back.
@@ -130,7 +131,7 @@ const release = (kind: 'plain' | 'lined') =>
 local id = ARGV[1]
 local final = ARGV[2] == 'final'
 if final then
-  redis.call('HDEL', KEYS[1], id, '!' .. id${kind === 'lined' ? ", '@' .. id" : ''})
+  redis.call('HDEL', KEYS[1], id, '!' .. id, id .. '~'${kind === 'lined' ? ", '@' .. id" : ''})
 else
   local mark = redis.call('HGET', KEYS[1], id)
   if mark then
@@ -341,11 +342,15 @@ return wake
 
 /**
  * The parked commands of a connected device that may go now. They stay in the index, marked as woken, until
- * they are routed: a waker that dies has lost nothing. KEYS: parked, presence, parked devices, marks.
- * ARGV: how many, 1 for woken ones too, device.
+ * they are routed: a waker that dies has lost nothing. KEYS: parked, presence, parked devices, marks, served.
+ * ARGV: how many, 1 for woken ones too, device, how long its event counts as served (0: no event).
  */
 const wakeable = `
-if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', KEYS[3], ARGV[3]) end
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('SREM', KEYS[3], ARGV[3])
+  return {}
+end
+if ARGV[4] ~= '0' and not redis.call('SET', KEYS[5], '1', 'NX', 'PX', ARGV[4]) then return {} end
 if redis.call('EXISTS', KEYS[2]) == 0 or redis.call('HEXISTS', KEYS[4], '#paused') == 1 then return {} end
 local max = ARGV[2] == '1' and '(${blockedScore}' or '(${wokenScore}'
 local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', max, 'LIMIT', 0, ARGV[1])
@@ -407,9 +412,11 @@ export type MarkScripts = {
     presence: string,
     devices: string,
     marks: string,
+    served: string,
     count: number,
     wokenToo: 0 | 1,
     deviceId: string,
+    servedMs: number,
   ): Promise<string[]>;
   dlKeepUnanswered(
     presence: string,
@@ -430,7 +437,7 @@ export const markScripts: Record<keyof MarkScripts, { numberOfKeys?: number; lua
   dlUnrevoke: { numberOfKeys: 1, lua: unrevoke },
   dlPark: { numberOfKeys: 2, lua: park },
   dlLook: { numberOfKeys: 3, lua: look },
-  dlWakeable: { numberOfKeys: 4, lua: wakeable },
+  dlWakeable: { numberOfKeys: 5, lua: wakeable },
   dlKeepUnanswered: { numberOfKeys: 2, lua: keepUnanswered },
 };
 

@@ -187,6 +187,8 @@ export const Event = Type.Union([
     t: Type.Literal('wake'),
     deviceId: DeviceId,
     room: Type.Integer({ minimum: 1, maximum: 64 }),
+    /** Every worker hears it; the first to act on it acts for all. */
+    event: CommandId,
   }),
   /** Echo of one's own channel: proves that the subscription lives. */
   Type.Object({ t: Type.Literal('beat'), from: CommandId, n: Millis }),

@@ -55,7 +55,9 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
   const flush = createFlush({
     ...(deps.flushPacer ? { pacer: deps.flushPacer } : {}),
     announce(deviceId, room, onHeard) {
-      outbox.send(keys.eventsChannel(), { t: 'wake', deviceId, room }, (sent) => {
+      wakes += 1;
+      const event = `${gatewayId}-${wakes}`;
+      outbox.send(keys.eventsChannel(), { t: 'wake', deviceId, room, event }, (sent) => {
         onHeard('receivers' in sent && sent.receivers > 0);
       });
     },
@@ -69,6 +71,7 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
   let leaseUntil = 0;
   let heardAt = 0;
   let beatNo = 0;
+  let wakes = 0;
   let mustRegister = false;
   let registering = false;
   let uplinkFull = false;

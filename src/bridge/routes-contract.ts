@@ -165,10 +165,19 @@ export type Routes = {
     epoch: string;
     because: string;
   }): Promise<boolean>;
-  /** Up to so many parked commands of a connected device that may go now, most urgent first. */
-  wakeable(deviceId: string, count: number, wokenToo: boolean): Promise<string[]>;
+  /**
+   * Up to so many parked commands of a connected device that may go now, most urgent first. An event is served
+   * once, whoever of those that heard it asks first.
+   */
+  wakeable(
+    deviceId: string,
+    count: number,
+    options: { wokenToo: boolean; event: string | null },
+  ): Promise<string[]>;
   /** A pause holds in Redis as long as the marks of its device; a duty renews it from the ledger. */
   setPaused(deviceId: string, pausedAt: number | null): Promise<void>;
+  /** Devices that Redis calls paused, whatever the ledger says of them. */
+  pausedDevices(): Promise<string[]>;
   /**
    * Keeps a possibly written frame for the sessions to come, for `until - now`. Resolves with the gateway that
    * holds the device at this moment, or null.

@@ -20,6 +20,8 @@ import { withBridgeScripts } from './scripts.ts';
 export type RoutesDeps = { redis: Redis; keys: Keys; log: Log };
 
 const mostUrgent = 9;
+/** Longer than one worker may be behind another. */
+const servedMs = 10_000;
 
 /** Where a device's counter starts: anywhere, so that a lost counter does not repeat the ids just used. */
 const randomWireId = (max: number) => Math.floor(Math.random() * Math.min(max, 0x7fffffff));
@@ -162,25 +164,32 @@ export function createRoutes(deps: RoutesDeps): Routes {
       );
       return Number(wake) === 1;
     },
-    wakeable: (deviceId, count, wokenToo) =>
+    wakeable: (deviceId, count, { wokenToo, event }) =>
       redis.dlWakeable(
         keys.parked(deviceId),
         keys.presence(deviceId),
         devicesOf(deviceId),
         keys.marks(deviceId),
+        keys.served(deviceId, event ?? ''),
         count,
         wokenToo ? 1 : 0,
         deviceId,
+        event === null ? 0 : servedMs,
       ),
     async setPaused(deviceId, pausedAt) {
       const marks = keys.marks(deviceId);
-      if (pausedAt === null) await redis.hdel(marks, '#paused');
-      else
-        await redis
-          .multi()
-          .hset(marks, '#paused', String(pausedAt))
-          .expire(marks, markSeconds)
-          .exec();
+      const devices = keys.pausedDevices(keys.shardOf(deviceId));
+      const moves = redis.multi();
+      if (pausedAt === null) moves.hdel(marks, '#paused').srem(devices, deviceId);
+      else {
+        moves.hset(marks, '#paused', String(pausedAt)).expire(marks, markSeconds);
+        moves.sadd(devices, deviceId);
+      }
+      await moves.exec();
+    },
+    async pausedDevices() {
+      const shards = Array.from({ length: keys.shards }, (_, shard) => keys.pausedDevices(shard));
+      return (await Promise.all(shards.map((key) => redis.smembers(key)))).flat();
     },
     async keepUnanswered(unanswered, now) {
       const { deviceId, id } = unanswered.delivery;

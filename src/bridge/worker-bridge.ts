@@ -40,6 +40,8 @@ export type WorkerBridge = {
   readonly withdrawals: Withdrawals;
   /** True when the outcome found somebody who waits for it. */
   offer(id: string, attempt: number, outcome: Outcome): boolean;
+  /** Their jobs went to another worker: nothing is asked after here any more, and who waits settles nothing. */
+  abandon(ids: readonly string[]): void;
   isLive(gatewayId: string): boolean;
   liveGatewayCount(): number;
   /** True while the bridge has heard itself lately. */
@@ -55,7 +57,7 @@ export type WorkerBridgeDeps = {
   keys: Keys;
   log: Log;
   /** So many parked commands of this device may go. */
-  onWake(deviceId: string, room: number): void;
+  onWake(deviceId: string, room: number, event: string): void;
   /** Redis is there again: words on the channels were missed. */
   onBack(): void;
   /** An end for which no delivery waits here. */
@@ -157,7 +159,7 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
   function onEvent(event: Event): void {
     if (event.t === 'gateway') leases.set(event.gatewayId, now() + event.leaseMs);
     else if (event.t === 'gateway-gone') leases.delete(event.gatewayId);
-    else if (event.t === 'wake') deps.onWake(event.deviceId, event.room);
+    else if (event.t === 'wake') deps.onWake(event.deviceId, event.room, event.event);
   }
 
   function end(pending: PendingDelivery, outcome: Outcome): void {
@@ -302,6 +304,15 @@ export function createWorkerBridge(deps: WorkerBridgeDeps): WorkerBridge {
       if (!pending || pending.delivery.attempt !== attempt) return false;
       end(pending, outcome);
       return true;
+    },
+    abandon(ids) {
+      for (const id of ids) {
+        const pending = pendings.get(id);
+        pendings.delete(id);
+        for (const { reject } of pending?.waiters ?? []) {
+          reject(new DownlinkError('CONFLICT', `the job of ${id} went to another worker`));
+        }
+      }
     },
     isLive,
     liveGatewayCount: () => [...leases.keys()].filter(isLive).length,

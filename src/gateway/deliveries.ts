@@ -70,6 +70,8 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
   const withdrawn = createRecent<true>(recent);
   /** When attempts that are settled were written: a withdrawal that comes a moment later is too late. */
   const settledWrites = createRecent<number>({ ...recent, keepMs: options.settledWriteMs });
+  /** Settled ends of what must not be written twice: a worker that lost its job may still ask after it. */
+  const settledEnds = createRecent<Kept>({ ...recent, keepMs: options.settledEndMs });
   /** Words of devices that are just back and that answer nothing known here, by device and wire id. */
   const strays = createRecent<{ message: Message; at: number }>({
     ...recent,
@@ -125,7 +127,7 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
       else bridge.written(workerId, id, attempt, entry.writtenAt);
       return true;
     }
-    const end = ends.get(key);
+    const end = ends.get(key) ?? settledEnds.get(key);
     if (!end) return false;
     end.delivery.workerId = workerId;
     bridge.ended(end.delivery, end.outcome);
@@ -184,7 +186,7 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
       bridge.answer(given, { kind: 'written', at });
       return;
     }
-    const end = ends.get(key);
+    const end = ends.get(key) ?? settledEnds.get(key);
     if (end) {
       bridge.answer(given, end.outcome);
       return;
@@ -198,10 +200,11 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
 
   function settled(given: Settled): void {
     const key = keyOf(given);
-    const outcome = ends.get(key)?.outcome;
+    const end = ends.get(key);
     ends.delete(key);
-    if (!outcome || outcome.kind === 'unwritten' || outcome.kind === 'refused') return;
-    settledWrites.set(key, outcome.writtenAt ?? clock.now());
+    if (!end || end.outcome.kind === 'unwritten' || end.outcome.kind === 'refused') return;
+    settledWrites.set(key, end.outcome.writtenAt ?? clock.now());
+    if (specOf(end.delivery)?.repeatable !== true) settledEnds.set(key, end);
   }
 
   function remember({ delivery, writtenAt, forMs }: Remember): void {
@@ -259,6 +262,7 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
     ends.sweep();
     withdrawn.sweep();
     settledWrites.sweep();
+    settledEnds.sweep();
     early.sweep();
     strays.sweep();
     for (const { deviceId, epoch, at } of early.values()) {

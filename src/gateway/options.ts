@@ -31,6 +31,8 @@ export type GatewayOptions = {
   keptEndMs: number;
   /** How long after an attempt was settled it is known to have been written. */
   settledWriteMs: number;
+  /** How long the end of one that must not be written twice is remembered: a long stall of a worker. */
+  settledEndMs: number;
   /** How long, and for how many frames, a late answer is waited for. */
   lateWindowMs: number;
   /** How long after its login a device's unmatched words are kept for frames of other gateways: a lease and a bit. */
@@ -56,6 +58,7 @@ export const defaultOptions: GatewayOptions = {
   keptEnds: 50_000,
   keptEndMs: 600_000,
   settledWriteMs: 15_000,
+  settledEndMs: 180_000,
   lateWindowMs: 600_000,
   strayMs: 20_000,
   lateFrames: 50_000,

@@ -49,7 +49,7 @@ const holdersSql = `
 const unclaimSql = `
   WITH gone AS (
     DELETE FROM commands
-    WHERE id = $1 AND version = 1 AND ended IS NULL AND trail = '{}'
+    WHERE id = $1 AND version = 1 AND ended IS NULL AND trail = '{}' AND NOT ledger_only
     RETURNING id
   ), freed AS (
     DELETE FROM idempotency WHERE command_id IN (SELECT id FROM gone)

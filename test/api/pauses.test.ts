@@ -52,7 +52,7 @@ describe('a paused device', () => {
     expect((await api.routes.inspect(bkvId, 'any', null)).pausedAt).toBeNull();
     const wake = { t: 'wake', deviceId: bkvId, room: wholeLane };
     await eventually(() =>
-      expect(heard.flatMap((text) => parseBatch('event', text).messages)).toEqual([wake]),
+      expect(heard.flatMap((text) => parseBatch('event', text).messages)).toMatchObject([wake]),
     );
     await closeRedis(listener);
   });

@@ -318,7 +318,7 @@ describe('a release', () => {
     expect([await parkedAs('c2'), await parkedAs('c3')]).toEqual(['waiting', 'blocked']);
     await online();
     expect(await release('c2', 'final')).toEqual(['c3']);
-    expect(await routes.wakeable(device, 5, true)).toEqual(['c3']);
+    expect(await routes.wakeable(device, 5, { wokenToo: true, event: null })).toEqual(['c3']);
   });
 
   it('of an attempt keeps the place', async () => {
@@ -448,5 +448,25 @@ describe('unanswered frames', () => {
     expect(kept).not.toContain('c0');
     await routes.forgetUnanswered(device, 'c69');
     expect(await redis.hexists(keys.unanswered(device), 'c69')).toBe(0);
+  });
+});
+
+describe('a wake event', () => {
+  it('is served once, however many workers heard it', async () => {
+    await online();
+    for (let n = 0; n < 6; n += 1) await routes.park(device, `q${n}`, 5, false);
+    const hear = (event: string) => routes.wakeable(device, 2, { wokenToo: false, event });
+    expect(await hear('g1-1')).toHaveLength(2);
+    expect(await hear('g1-1')).toEqual([]);
+    expect(await hear('g1-2')).toHaveLength(2);
+  });
+});
+
+describe('paused devices', () => {
+  it('are listed as long as they are paused', async () => {
+    await routes.setPaused(device, 1);
+    expect(await routes.pausedDevices()).toEqual([device]);
+    await routes.setPaused(device, null);
+    expect(await routes.pausedDevices()).toEqual([]);
   });
 });

@@ -59,7 +59,10 @@ async function judge(folder: string, mutation: Mutation): Promise<string | null>
   const before = await runTest(folder, mutation);
   if (before !== 'passed') return `its test is ${before} without the break`;
   try {
-    await writeFile(path, sound.replace(mutation.find, () => mutation.replace));
+    await writeFile(
+      path,
+      sound.replace(mutation.find, () => mutation.replace),
+    );
     const after = await runTest(folder, mutation);
     return after === 'failed' ? null : `its test is ${after} with the break`;
   } finally {

@@ -92,6 +92,7 @@ export function createMemoryRoutes() {
     park: notNeeded,
     wakeable: notNeeded,
     setPaused: notNeeded,
+    pausedDevices: notNeeded,
     keepUnanswered: notNeeded,
     forgetUnanswered: notNeeded,
     inspect: notNeeded,

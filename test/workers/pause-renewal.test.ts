@@ -74,16 +74,15 @@ describe('a pause', () => {
     const { pause, pauses, pausedAt, renewPauses, resumed, routes } = await renewal();
     await pause('a');
     await pause('b');
-    await routes.setPaused('stranger', 500);
     await renewPauses();
     await pauses.resume('a');
+    // As a worker left it that is gone: the resume came while Redis was away.
+    await routes.setPaused('stranger', 500);
     expect(await pausedAt('a')).toBe(1_000);
     expect(await renewPauses()).toBe(1);
-    expect(await pausedAt('a')).toBeNull();
-    expect(resumed).toEqual(['a']);
-    // What it has never said itself is not its to take back.
-    expect(await pausedAt('stranger')).toBe(500);
+    expect([await pausedAt('a'), await pausedAt('stranger')]).toEqual([null, null]);
+    expect(resumed.toSorted()).toEqual(['a', 'stranger']);
     await renewPauses();
-    expect(resumed).toEqual(['a']);
+    expect(resumed).toHaveLength(2);
   });
 });
