@@ -16,7 +16,7 @@ export type ClaimsDeps = {
   timeoutMs: number;
 };
 
-export type ClaimRequest = { record: CommandRecord; key: string; body: unknown };
+export type ClaimRequest = { record: CommandRecord; key: string; claimAs: string; body: unknown };
 
 export type ClaimVerdict =
   | { kind: 'granted' }
@@ -160,9 +160,9 @@ function isOutage(error: unknown): boolean {
   return error instanceof DownlinkError && error.code === 'LEDGER_UNAVAILABLE';
 }
 
-function idempotencyOf({ record, key, body }: ClaimRequest): Idempotency {
-  const { apiKey, acceptedAt } = record;
-  return { apiKey, key, bodyHash: hashOfBody(body), expiresAt: acceptedAt + CLAIM_MS };
+function idempotencyOf({ record, key, claimAs, body }: ClaimRequest): Idempotency {
+  const expiresAt = record.acceptedAt + CLAIM_MS;
+  return { apiKey: claimAs, key, bodyHash: hashOfBody(body), expiresAt };
 }
 
 function usedOtherwise(id: string): DownlinkError {

@@ -10,6 +10,8 @@ export type AcceptRequest = {
   /** Name of the API key that asks. */
   apiKey: string;
   idempotencyKey?: string | null;
+  /** Under whose name the Idempotency-Key is claimed; the API key's without it. */
+  claimAs?: string;
   /** Id of the API process that waits for the end. */
   waiter?: string | null;
   /** The command that this one repeats. */

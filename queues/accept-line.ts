@@ -32,7 +32,7 @@ export type Lining = {
 
 export type LiningDeps = {
   join: Join;
-  routes: Pick<Routes, 'leave' | 'cameMeanwhile'>;
+  routes: Pick<Routes, 'undoJoin' | 'cameMeanwhile'>;
   outbound: Pick<Outbound, 'wake'>;
   caps: Caps;
   log: Log;
@@ -65,7 +65,7 @@ export function createLining({ join, routes, outbound, caps, log, timeoutMs }: L
     async leave({ deviceId, id }, { line }) {
       if (line === null) return;
       try {
-        const woken = await bounded(routes.leave(deviceId, id, line), timeoutMs, late);
+        const woken = await bounded(routes.undoJoin(deviceId, id, line), timeoutMs, late);
         for (const next of woken) outbound.wake(deviceId, next).catch(() => undefined);
       } catch (error) {
         log.debug({ error, commandId: id }, 'line not left');

@@ -25,7 +25,7 @@ import { createSupersede } from './supersede.ts';
 export type AcceptDeps = {
   ledger: Pick<Ledger, 'write' | 'find' | 'claim' | 'claimMany' | 'unclaim' | 'markLedgerOnly'>;
   outbound: Pick<Outbound, 'enqueue' | 'enqueueMany' | 'find' | 'wake' | 'hasten'>;
-  routes: Pick<Routes, 'join' | 'leave' | 'cameMeanwhile' | 'mark'>;
+  routes: Pick<Routes, 'join' | 'undoJoin' | 'cameMeanwhile' | 'mark'>;
   withdrawals: Pick<Withdrawals, 'withdraw'>;
   caps: Caps;
   devices: DeviceLookup;
@@ -50,6 +50,7 @@ type Candidate = {
   spec: CommandSpec;
   record: CommandRecord;
   key: string | null;
+  claimAs: string;
   body: unknown;
 };
 
@@ -84,8 +85,9 @@ export function createAccept(deps: AcceptDeps): Accept & { many: AcceptMany } {
     queued.catch((error: unknown) => {
       log.warn({ error, commandId: candidate.command.id }, 'queue store did not take a command');
     });
+    const accepted = await store(candidate, place, queued);
     supersede.hasten(candidate.command.deviceId, place.superseded);
-    return store(candidate, place, queued);
+    return accepted;
   }
 
   async function examine({ idempotencyKey = null, body }: AcceptRequest) {
@@ -93,13 +95,13 @@ export function createAccept(deps: AcceptDeps): Accept & { many: AcceptMany } {
   }
 
   function identify(
-    { apiKey, body, waiter = null, replayOf = null }: AcceptRequest,
+    { apiKey, claimAs = apiKey, body, waiter = null, replayOf = null }: AcceptRequest,
     key: string | null,
     { spec, ...draft }: Awaited<ReturnType<typeof check>>,
   ): Candidate {
     const command = { id: newId(), ...draft, apiKey, waiter, replayOf };
     const record = { ...command, ...acceptedState(command, command.acceptedAt) };
-    return { command, spec, record, key, body };
+    return { command, spec, record, key, claimAs, body };
   }
 
   /** A place in the line is given only to a command whose claim was granted; one that is refused gives it back. */

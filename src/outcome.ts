@@ -39,7 +39,13 @@ export type Ack =
   | { accepted: false; code: string; reason: string; result: Record<string, unknown> };
 
 /** When the frame was handed to the socket and what came back. Times are Unix milliseconds. */
-export type Exchange = { writtenAt: number; endedAt: number; frameIn: string | null };
+export type Exchange = {
+  writtenAt: number;
+  endedAt: number;
+  frameIn: string | null;
+  /** The device answered an earlier attempt of the command; this one was not written any more. */
+  earlier?: true;
+};
 
 export type Outcome =
   | ({ kind: 'acked'; result: Record<string, unknown> } & Exchange)
@@ -58,9 +64,10 @@ export type Outcome =
     };
 
 export type OutcomeKind = Outcome['kind'];
+export type AckOutcome = Extract<Outcome, { kind: 'acked' | 'rejected' }>;
 
 /** The outcome of a device's answer. */
-export function outcomeOfAck(ack: Ack, exchange: Exchange): Outcome {
+export function outcomeOfAck(ack: Ack, exchange: Exchange): AckOutcome {
   return ack.accepted
     ? { kind: 'acked', result: ack.result, ...exchange }
     : { kind: 'rejected', code: ack.code, reason: ack.reason, result: ack.result, ...exchange };

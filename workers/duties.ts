@@ -57,9 +57,11 @@ export function createDuties(deps: DutiesDeps): Duties {
     return each;
   }
 
-  const reapAll = duty('reaper', { everyMs: 10 * MINUTE_MS, firstMs: 2 * SECOND_MS }, () =>
-    reaper.reap({ ledgerOnly: false }),
-  );
+  const reapAll = duty('reaper', { everyMs: 10 * MINUTE_MS, firstMs: 2 * SECOND_MS }, async () => {
+    // Before anything is put back: a paused device must not get it because Redis forgot the pause.
+    await deps.renewPauses();
+    await reaper.reap({ ledgerOnly: false });
+  });
   const pauses = duty('pauses', { everyMs: MINUTE_MS, firstMs: 0 }, deps.renewPauses);
   // First once the gateways were heard.
   const wakeAll = duty('parked', { everyMs: 10 * MINUTE_MS, firstMs: 500 }, deps.wakeAll);
@@ -87,10 +89,7 @@ export function createDuties(deps: DutiesDeps): Duties {
     async close() {
       await Promise.all(duties.map((each) => each.close()));
     },
-    redisReplaced(andAfterMs) {
-      pauses.now();
-      reapAll.now(andAfterMs);
-    },
+    redisReplaced: (andAfterMs) => reapAll.now(andAfterMs),
     redisBack: () => wakeAll.now(),
   };
 }

@@ -46,7 +46,8 @@ const maxWaiting = 10_000;
 export function createOutcomes(deps: OutcomesDeps) {
   const { redis, keys, bridge, routes, ledger, outbound, recorder, metrics, log, now } = deps;
 
-  const waiting = new Set<NodeJS.Timeout>();
+  /** By entry: one look at a time, however often the stream gives it again. */
+  const waiting = new Map<string, NodeJS.Timeout>();
 
   /**
    * Handles stream entries one after the other: several may speak of one command. Resolves with those that
@@ -59,7 +60,7 @@ export function createOutcomes(deps: OutcomesDeps) {
       if (!streamed) log.warn({ entryId }, 'outcome unreadable');
       else if (!(await place(streamed))) {
         later.add(entryId);
-        lookAgain(streamed);
+        lookAgain(entryId, streamed);
       }
     }
     return later;
@@ -112,17 +113,17 @@ export function createOutcomes(deps: OutcomesDeps) {
   }
 
   /** Sooner than the stream is read again. */
-  function lookAgain(streamed: StreamedOutcome): void {
-    if (waiting.size >= maxWaiting) return;
+  function lookAgain(entryId: string, streamed: StreamedOutcome): void {
+    if (waiting.has(entryId) || waiting.size >= maxWaiting) return;
     const timer = setTimeout(() => {
-      waiting.delete(timer);
-      place({ ...streamed, late: true })
+      place(streamed)
+        .catch(() => false)
         .then((placed) => {
-          if (!placed) lookAgain(streamed);
-        })
-        .catch(() => lookAgain(streamed));
+          waiting.delete(entryId);
+          if (!placed) lookAgain(entryId, streamed);
+        });
     }, lookAgainMs);
-    waiting.add(timer);
+    waiting.set(entryId, timer);
   }
 
   /** No job holds it: it waits unfinished for the reaper, or has ended. */
@@ -196,7 +197,7 @@ export function createOutcomes(deps: OutcomesDeps) {
   return {
     handle,
     close() {
-      for (const timer of waiting) clearTimeout(timer);
+      for (const timer of waiting.values()) clearTimeout(timer);
     },
   };
 }

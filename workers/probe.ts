@@ -48,7 +48,7 @@ export function createProber(deps: ProbeDeps): Prober {
     let verdict = await judge(run, probe, ackOf(outcome), writtenAt);
     if (verdict?.kind === 'no-effect') {
       // What was reported just before the answer may still be on its way into the ledger.
-      await new Promise((resolve) => setTimeout(resolve, reportLagMs));
+      await pause(reportLagMs);
       verdict = await judge(run, probe, ackOf(outcome), writtenAt);
     }
     if (verdict === null) return unanswered();
@@ -60,12 +60,18 @@ export function createProber(deps: ProbeDeps): Prober {
     if (refusal.kind !== 'rejected') return refusal;
     const writtenAt = await firstWriteAt(run);
     const until = now() + run.command.ackTimeoutMs;
+    let denied = false;
     for (;;) {
       const verdict =
         writtenAt === null ? null : await judge(run, probe, ackOf(refusal), writtenAt);
+      if (verdict?.kind === 'no-effect' && !denied) {
+        denied = true;
+        await pause(reportLagMs);
+        continue;
+      }
       const told = verdict !== null && verdict.kind !== 'unclear';
       if (!told && now() < until) {
-        await new Promise((resolve) => setTimeout(resolve, lookEveryMs));
+        await pause(lookEveryMs);
         continue;
       }
       if (verdict?.kind === 'no-effect') return refusal;
@@ -227,4 +233,8 @@ function ackOf(outcome: Extract<Outcome, { kind: 'acked' | 'rejected' }>): Ack {
         reason: outcome.reason,
         result: outcome.result,
       };
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -2,6 +2,7 @@
 import type { Redis } from 'ioredis';
 import type { Enqueued, Outbound } from '../queues/contract.ts';
 import { type Caps, joinOf, lineOf } from '../queues/line.ts';
+import type { Supersede } from '../queues/supersede.ts';
 import type { Keys } from '../src/bridge/keys.ts';
 import { restingMark } from '../src/bridge/mark-scripts.ts';
 import type { Revocation, Routes } from '../src/bridge/routes-contract.ts';
@@ -21,6 +22,7 @@ export type ReaperDeps = {
   routes: Pick<Routes, 'join' | 'release' | 'cameMeanwhile'>;
   ledger: Pick<Ledger, 'unfinished' | 'findMany' | 'clearLedgerOnly' | 'replacedBy'>;
   outbound: Pick<Outbound, 'holds' | 'enqueueMany' | 'wake' | 'forget'>;
+  supersede: Supersede;
   recorder: Recorder;
   caps: Caps;
   log: Log;
@@ -40,7 +42,7 @@ export type Reaper = {
 };
 
 export function createReaper(deps: ReaperDeps): Reaper {
-  const { redis, keys, routes, ledger, outbound, recorder, caps, log, now } = deps;
+  const { redis, keys, routes, ledger, outbound, supersede, recorder, caps, log, now } = deps;
 
   async function reap({ ledgerOnly }: { ledgerOnly: boolean }) {
     const done = { seen: 0, putBack: 0, ended: 0 };
@@ -52,7 +54,8 @@ export function createReaper(deps: ReaperDeps): Reaper {
     for (;;) {
       const rows: CommandRecord[] = await ledger.unfinished({
         afterId,
-        acceptedBefore: now() - youngMs,
+        // One that was marked is on its way no more.
+        acceptedBefore: ledgerOnly ? now() + 1 : now() - youngMs,
         limit: page,
         ledgerOnly,
       });
@@ -125,6 +128,10 @@ export function createReaper(deps: ReaperDeps): Reaper {
       return null;
     }
     const joined = await routes.join(joinOf(row, spec, 'refill', caps));
+    if (joined.kind === 'joined') {
+      await supersede.withdraw(row.deviceId, joined.superseded);
+      supersede.hasten(row.deviceId, joined.superseded);
+    }
     if (joined.kind === 'joined' || joined.kind === 'full') {
       back.push({
         command: row,

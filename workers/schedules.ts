@@ -56,6 +56,8 @@ const longestPauseMs = 30_000;
 /** A tick is tried until the next one is due, but no longer than its Idempotency-Key surely holds. */
 const longestTrialMs = 12 * 3_600_000;
 const pageSize = 200;
+/** Whoever put the schedule last, its ticks are claimed under one name: none runs twice. */
+const claimAs = 'schedules';
 
 /** Refusals that say nothing of the command: the stores were away, or we were wrong. */
 const passing: ReadonlySet<ErrorCode> = new Set([
@@ -99,7 +101,7 @@ export function createScheduleConsumer(deps: ScheduleConsumerDeps): ScheduleCons
   async function hand({ key, body, apiKey }: Schedule, at: number): Promise<TickEnd> {
     const idempotencyKey = `schedule:${key}:${at}`;
     try {
-      const { record, replayed } = await accept({ body, apiKey, idempotencyKey });
+      const { record, replayed } = await accept({ body, apiKey, idempotencyKey, claimAs });
       await note(key, { at, commandId: record.id, error: null });
       return replayed ? 'repeated' : 'accepted';
     } catch (error) {

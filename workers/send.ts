@@ -12,7 +12,7 @@ import { nextRecord, probeFor, type Run, trailOf } from './run.ts';
 import type { Window } from './window.ts';
 
 export type SendDeps = {
-  bridge: Pick<WorkerBridge, 'workerId' | 'deliver' | 'isLive'>;
+  bridge: Pick<WorkerBridge, 'workerId' | 'deliver' | 'isLive' | 'withdrawals'>;
   findRoute: FindRoute;
   prober: Prober;
   recorder: Pick<Recorder, 'recordLater'>;
@@ -51,8 +51,21 @@ export function createSend(deps: SendDeps): Send {
       run.trail = trailOf(streamed);
       return judged(run, streamed.outcome);
     }
-    return judged(run, await deliver(run, found.go));
+    const withdrawn = await withdrawRevoked(run, found.go);
+    return withdrawn ?? judged(run, await deliver(run, found.go));
   };
+
+  /** It was published, and then revoked: asked for again it might be written for the first time now. */
+  async function withdrawRevoked(
+    { command }: Run,
+    { again, revocation, gatewayId, attempt }: Extract<Route, { kind: 'go' }>,
+  ): Promise<Outcome | null> {
+    if (!again || !revocation) return null;
+    const { deviceId, id } = command;
+    const withdrawal = await bridge.withdrawals.withdraw({ gatewayId, deviceId, id, attempt });
+    if (withdrawal !== 'withdrawn') return null;
+    return { kind: 'refused', reason: 'withdrawn', detail: 'withdrawn before its write' };
+  }
 
   /** What a device says to a repetition must be read with what it reported. */
   function judged(run: Run, outcome: Outcome): Outcome | Promise<Outcome> {
@@ -151,7 +164,7 @@ export function createSend(deps: SendDeps): Send {
   }
 
   function observe(run: Run, outcome: Outcome): void {
-    if (!('writtenAt' in outcome) || outcome.writtenAt === null) return;
+    if (!('writtenAt' in outcome) || outcome.writtenAt === null || 'earlier' in outcome) return;
     metrics.outboundSent.inc();
     const due = run.command.notBefore;
     metrics.outboundSendLatency.observe(Math.max(0, outcome.writtenAt - due) / 1000);

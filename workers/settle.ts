@@ -344,6 +344,12 @@ export function createSettle(deps: SettleDeps): Settle {
 function noteOutcome(run: Run, outcome: Outcome): void {
   const { trail } = run;
   if (!trail) return;
+  if ('earlier' in outcome) {
+    // The attempt before was answered while this one waited for its turn.
+    run.late = true;
+    trail.outcome = 'withdrawn';
+    return;
+  }
   trail.outcome = outcomeName(outcome);
   if (!('writtenAt' in outcome)) return;
   trail.writtenAt = outcome.writtenAt ?? trail.writtenAt;

@@ -204,6 +204,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
     routes,
     ledger,
     outbound,
+    supersede,
     recorder,
     caps,
     log,

@@ -47,15 +47,15 @@ export function createCancel(deps: CancelDeps): Cancel {
     const revoked = await askQueue(routes.revoke(deviceId, id, { kind: 'cancelled', by: apiKey }));
     if (revoked.kind === 'written') throw alreadySent(id);
     const { mark, revocation } = revoked;
-    if (mark?.gatewayId) return callBack(row, mark.gatewayId, mark);
     try {
+      if (mark?.gatewayId) return await callBack(row, mark.gatewayId, mark);
       return await take(row, revocation);
     } catch (error) {
       // Its end may be stored: whoever gets the job must not send it.
       if (error instanceof DownlinkError && error.details['endUnclear'] === true) {
         return { kind: 'requested', record: row };
       }
-      // A store went away: as if nothing had been asked, unless it has ended meanwhile.
+      // It has ended meanwhile, or a store went away: as if nothing had been asked.
       await bounded(routes.unrevoke(deviceId, id), storeTimeoutMs, late).catch(() => undefined);
       throw error;
     }

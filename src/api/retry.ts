@@ -1,6 +1,7 @@
 /** POST /v1/commands/:id/retry: an ended command once more, as a new command. */
 import type { FastifyInstance } from 'fastify';
 import type { Static } from 'typebox';
+import { replayKey } from '../../queues/dead-letters.ts';
 import type { Replay } from '../../queues/replay.ts';
 import { type CommandRecord, isFinal } from '../command.ts';
 import type { Ledger } from '../store/contract.ts';
@@ -48,7 +49,8 @@ export function retryRoutes(app: FastifyInstance, { replay, lookup, ledger }: Re
       const { record, durability, replayed } = await replay.replay({
         original,
         apiKey: request.apiKey,
-        idempotencyKey: idempotencyKeyOf(request),
+        // A double click makes one command; who wants another repeats the newest, whose id the answer gives.
+        idempotencyKey: idempotencyKeyOf(request) ?? replayKey(request.params.id),
         acceptRisk: request.body?.acceptRisk ?? false,
       });
       await replay.dismiss([original]);

@@ -81,7 +81,7 @@ local mark, last, wire, written, place = held[1], held[2], nil, '0', held[5]
 local seq = place and string.match(place, '^%d+') or '0'
 if mark then
   local a, g, e, w, x = parts(mark)
-  if g ~= '-' and tonumber(a) >= attempt then return {'again', g, e, w, a, x, seq} end
+  if g ~= '-' and tonumber(a) >= attempt then return {'again', g, e, w, a, x, seq, held[3] or ''} end
   if g == '-' and tonumber(a) >= attempt then attempt = tonumber(a) + 1 end
   wire, written = w, (g == '-' and x or '1')
 end
@@ -120,7 +120,10 @@ return {'go', session[1], session[2], wire, count, written, seq}
 
 /** KEYS: marks, parked, kept outcome, presence; with a line also: line, lines. */
 const releaseKeys = { plain: 4, lined: 6 } as const;
-/** ARGV: id, mode, how many to wake, active before, attempt; with a line also: its member in `lines`. */
+/**
+ * ARGV: id, mode, how many to wake, active before, attempt; with a line also: its member in `lines`. The mode
+ * `undo` is a final one that takes back what its join did to others.
+ */
 const releaseArgs = { plain: 5, lined: 6 } as const;
 
 const release = (kind: 'plain' | 'lined') =>
@@ -129,7 +132,7 @@ const release = (kind: 'plain' | 'lined') =>
     releaseArgs[kind],
     `
 local id = ARGV[1]
-local final = ARGV[2] == 'final'
+local final = ARGV[2] ~= 'rest' and ARGV[2] ~= 'unwritten'
 if final then
   redis.call('HDEL', KEYS[1], id, '!' .. id, id .. '~'${kind === 'lined' ? ", '@' .. id" : ''})
 else
@@ -162,8 +165,17 @@ ${
   kind === 'lined'
     ? `if final then
   redis.call('ZREM', KEYS[5], id)
+  if ARGV[2] == 'undo' then
+    local barrier = '#stop:' .. string.match(ARGV[6], '^[^|]*|(.*)$')
+    if string.match(redis.call('HGET', KEYS[1], barrier) or '', '^%d+|([^|]*)|') == id then
+      redis.call('HDEL', KEYS[1], barrier)
+    end
+  end
   local any, stops = false, false
   for _, other in ipairs(redis.call('ZRANGE', KEYS[5], 0, -1)) do
+    if ARGV[2] == 'undo' and redis.call('HGET', KEYS[1], '!' .. other) == 'superseded|' .. id then
+      redis.call('HDEL', KEYS[1], '!' .. other)
+    end
     local k = known(KEYS[1], other)
     if k[1] then
       local stop = isStop(k[1])

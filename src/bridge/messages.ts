@@ -86,6 +86,7 @@ const exchange = {
   writtenAt: Millis,
   endedAt: Millis,
   frameIn: Type.Union([Type.String({ maxLength: 8192 }), Type.Null()]),
+  earlier: Type.Optional(Type.Literal(true)),
 };
 
 export const OutcomeSchema = Type.Union([

@@ -89,6 +89,8 @@ export type Route =
       writtenBefore: boolean;
       /** Its place in its line; 0 where no order is kept. */
       seq: number;
+      /** Of one that was published before: it must not be written, unless that has happened. */
+      revocation: Revocation | null;
     }
   /** Not connected; nothing was marked. */
   | { kind: 'offline'; attempt: number; writtenBefore: boolean }
@@ -110,7 +112,7 @@ export type Release = {
   id: string;
   line: string | null;
   /** `final` for good, `rest` until the next attempt, `unwritten` as if it had not been. */
-  mode: 'final' | 'rest' | 'unwritten';
+  mode: 'final' | 'rest' | 'unwritten' | 'undo';
   /** How many other parked commands may go in its place. */
   wake: number;
   /** As of the route. */
@@ -141,8 +143,10 @@ export type Routes = {
   release(release: Release): Promise<string[]>;
   /** Takes a place in the line, supersedes, refuses. Joining twice is harmless. Calls of one turn keep their order. */
   join(request: JoinRequest): Promise<Joined>;
-  /** Leaves the line without a trace, for a command that was joined and then not stored. */
+  /** Leaves the line, for a command that has ended. */
   leave(deviceId: string, id: string, line: string): Promise<string[]>;
+  /** Leaves it without a trace, for one that was joined and then not stored: what it replaced stands again. */
+  undoJoin(deviceId: string, id: string, line: string): Promise<string[]>;
   /** No route will mark it from now on. `written`: it was written before, and nothing was changed. */
   revoke(
     deviceId: string,

@@ -129,6 +129,8 @@ export function createRoutes(deps: RoutesDeps): Routes {
     route,
     join,
     release,
+    undoJoin: (deviceId, id, line) =>
+      release({ deviceId, id, line, mode: 'undo', wake: 0, again: true, attempt: 0 }),
     leave: (deviceId, id, line) =>
       release({ deviceId, id, line, mode: 'final', wake: 0, again: true, attempt: 0 }),
     async revoke(deviceId, id, { kind, by }) {
@@ -227,7 +229,7 @@ function listed(names: readonly string[]): string {
 }
 
 function readRoute(reply: readonly string[]): Route {
-  const [kind, gatewayId = '', epoch, wireId, attempt, written, seq] = reply;
+  const [kind, gatewayId = '', epoch, wireId, attempt, written, seq, revoked] = reply;
   const found = { attempt: Number(attempt), writtenBefore: written === '1' };
   switch (kind) {
     case 'unjoined':
@@ -249,6 +251,7 @@ function readRoute(reply: readonly string[]): Route {
         epoch: Number(epoch),
         wireId: Number(wireId),
         seq: Number(seq),
+        revocation: readRevocation(revoked),
         ...found,
       };
   }

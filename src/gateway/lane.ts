@@ -3,6 +3,7 @@
  * sockets nor the bridge; it is asked, it is told the time, and it tells its host what became of what.
  */
 import {
+  type AckOutcome,
   type AmbiguousReason,
   type Outcome,
   outcomeOfAck,
@@ -122,11 +123,11 @@ export class Lane implements TimerTarget {
   }
 
   /** A late answer came: the device does answer, and that command needs no further write. */
-  sawAnswer(commandId: string, outcome: Outcome): void {
+  sawAnswer(commandId: string, outcome: AckOutcome): void {
     this.#unanswered = false;
     const again = this.#waiting.filter(({ delivery }) => delivery.id === commandId);
     this.#waiting = this.#waiting.filter(({ delivery }) => delivery.id !== commandId);
-    for (const entry of again) this.#end(entry, outcome);
+    for (const entry of again) this.#end(entry, { ...outcome, earlier: true });
     this.#advance();
   }
 

@@ -470,3 +470,22 @@ describe('paused devices', () => {
     expect(await routes.pausedDevices()).toEqual([]);
   });
 });
+
+describe('a join that is taken back', () => {
+  it('leaves what it had replaced as it was', async () => {
+    await join('c1');
+    await join('s1', stop);
+    await routes.undoJoin(device, 's1', line);
+    expect(await routes.revocation(device, 'c1')).toBeNull();
+    await release('c1', 'final');
+    // Its word is gone too: what was due before it is not held back by it.
+    expect(await join('c2', { mode: 'refill', dueAt: 1 })).toMatchObject({ kind: 'joined' });
+  });
+
+  it('is not what a command does that has ended', async () => {
+    await join('c1');
+    await join('s1', stop);
+    await routes.leave(device, 's1', line);
+    expect(await routes.revocation(device, 'c1')).toEqual({ kind: 'superseded', by: 's1' });
+  });
+});

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import type { Delivery } from '../../src/bridge/messages.ts';
 import { Lane } from '../../src/gateway/lane.ts';
 import type { LaneEntry } from '../../src/gateway/lane-entry.ts';
-import type { Outcome } from '../../src/outcome.ts';
+import type { AckOutcome, Outcome } from '../../src/outcome.ts';
 import { bkv } from '../../src/protocols/bkv/index.ts';
 import type { CommandSpec, Message, Protocol } from '../../src/protocols/protocol.ts';
 import { createManualClock, type ManualClock } from './manual-clock.ts';
@@ -490,7 +490,7 @@ describe('answers', () => {
   test('a late answer ends the retry that has not been written yet', () => {
     const lane = openLane();
     offer(lane, entryOf('busy'), entryOf('retried'));
-    const outcome: Outcome = {
+    const outcome: AckOutcome = {
       kind: 'acked',
       result: {},
       writtenAt: clock.now() - 12_000,
@@ -498,7 +498,7 @@ describe('answers', () => {
       frameIn: 'aa',
     };
     lane.sawAnswer('retried', outcome);
-    expect(ends.get('retried')).toEqual(outcome);
+    expect(ends.get('retried')).toEqual({ ...outcome, earlier: true });
     expect(lane.waiting).toBe(0);
   });
 });

@@ -54,7 +54,7 @@ export function createMemoryRoutes() {
       lines.set(name, [...(lines.get(name) ?? []), { id, command, preempts }]);
       return { kind: 'joined', seq: 1, blockedBy: ahead?.id ?? null, superseded };
     },
-    async leave(deviceId, id, line) {
+    async undoJoin(deviceId, id, line) {
       await answers();
       left.push(id);
       drop(deviceId, id, line);
@@ -91,6 +91,7 @@ export function createMemoryRoutes() {
     route: notNeeded,
     park: notNeeded,
     wakeable: notNeeded,
+    leave: notNeeded,
     setPaused: notNeeded,
     pausedDevices: notNeeded,
     keepUnanswered: notNeeded,

@@ -90,6 +90,7 @@ test('each tick hands the body to accept under a key of its own, once', async ()
   expect(asked[0]?.request).toEqual({
     body,
     apiKey: 'app',
+    claimAs: 'schedules',
     idempotencyKey: `schedule:blink:${seen[0]}`,
   });
   // Never before it is due.
