@@ -25,8 +25,11 @@ export type ProbeDeps = {
 };
 
 export type Prober = {
-  /** Asks the device. Null: it surely had no effect, and may be sent again. */
-  ask(run: Run, probe: Extract<Probe, { kind: 'ask' }>): Promise<Outcome | null>;
+  /**
+   * Finds out before anything is sent again: asks the device, or, where a repetition does that, looks at what it
+   * has reported. Null: it may be sent again.
+   */
+  ask(run: Run, probe: Probe): Promise<Outcome | null>;
   /** The device refused a repetition: what does that say of the frame before? */
   judgeRefusal(run: Run, probe: Probe, refusal: Outcome): Promise<Outcome>;
 };
@@ -40,9 +43,10 @@ const reportLagMs = 1_000;
 export function createProber(deps: ProbeDeps): Prober {
   const { routes, bridge, recorder, ledger, reports, log, now } = deps;
 
-  async function ask(run: Run, probe: Extract<Probe, { kind: 'ask' }>): Promise<Outcome | null> {
+  async function ask(run: Run, probe: Probe): Promise<Outcome | null> {
     const writtenAt = await firstWriteAt(run);
     if (writtenAt === null) return unanswered();
+    if (probe.kind === 'repeat') return lookBack(run, probe, writtenAt);
     const outcome = await question(run, probe);
     if (outcome.kind !== 'acked' && outcome.kind !== 'rejected') return outcome;
     let verdict = await judge(run, probe, ackOf(outcome), writtenAt);
@@ -54,6 +58,16 @@ export function createProber(deps: ProbeDeps): Prober {
     if (verdict === null) return unanswered();
     if (verdict.kind === 'no-effect') return null;
     return conclude(run, verdict, outcome);
+  }
+
+  /** What took effect already is not sent again: repeated after its end it might begin anew. */
+  async function lookBack(run: Run, probe: Probe, writtenAt: number): Promise<Outcome | null> {
+    const nothingYet: Ack = { accepted: false, code: '', reason: '', result: {} };
+    const verdict = await judge(run, probe, nothingYet, writtenAt);
+    if (verdict === null) return unanswered();
+    if (verdict.kind !== 'took-effect') return null;
+    const endedAt = now();
+    return conclude(run, verdict, { kind: 'acked', result: {}, writtenAt, endedAt, frameIn: null });
   }
 
   async function judgeRefusal(run: Run, probe: Probe, refusal: Outcome): Promise<Outcome> {

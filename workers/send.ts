@@ -8,7 +8,7 @@ import { toHex } from '../src/protocols/bytes.ts';
 import type { FindRoute } from './find-route.ts';
 import type { Prober } from './probe.ts';
 import type { Recorder } from './recorder.ts';
-import { nextRecord, probeFor, type Run, trailOf } from './run.ts';
+import { activeBefore, nextRecord, probeFor, type Run, trailOf } from './run.ts';
 import type { Window } from './window.ts';
 
 export type SendDeps = {
@@ -32,12 +32,13 @@ export function createSend(deps: SendDeps): Send {
   let timer: NodeJS.Timeout | undefined;
 
   return async function send(run) {
-    const probe = run.writtenBefore ? probeFor(run.spec, run.command) : null;
-    if (probe?.kind === 'ask') {
+    const probe = probeFor(run.spec, run.command);
+    if (probe && activeBefore(run)) {
+      // The mark alone tells what became of the attempt before: BullMQ may not have counted it.
       const found = await findRoute(run, { probing: true });
       if ('outcome' in found) return found.outcome;
       // What was published under a mark already is asked after below, as any other.
-      if ('go' in found && !found.go.again) {
+      if ('go' in found && !found.go.again && run.writtenBefore) {
         const known = await prober.ask(run, probe);
         if (known) return known;
       }
