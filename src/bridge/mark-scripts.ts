@@ -139,7 +139,10 @@ else
   local mark = redis.call('HGET', KEYS[1], id)
   if mark then
     local a, g, e, w, x = parts(mark)
-    if a ~= ARGV[5] then
+    if ARGV[2] == 'rest' and g == '-' and tonumber(a) < tonumber(ARGV[5]) then
+      -- The attempt was a question that went unanswered: it counts.
+      redis.call('HSET', KEYS[1], id, ARGV[5] .. '|-||' .. w .. '|1')
+    elseif a ~= ARGV[5] then
       x = nil
     elseif ARGV[2] == 'rest' then
       redis.call('HSET', KEYS[1], id, a .. '|-||' .. w .. '|1')

@@ -131,6 +131,22 @@ describe('a route', () => {
     expect(await routes.mark(device, 'c1')).toMatchObject({ attempt: 1, gatewayId: null });
   });
 
+  it('counts an attempt that was only a question', async () => {
+    await online();
+    await redis.hset(keys.marks(device), 'c1', '1|-||7|1');
+    await route('c1', { attempt: 1, probing: true });
+    await routes.release({
+      deviceId: device,
+      id: 'c1',
+      line: null,
+      mode: 'rest',
+      wake: 0,
+      again: true,
+      attempt: 2,
+    });
+    expect(await route('c1', { attempt: 1, probing: true })).toMatchObject({ attempt: 3 });
+  });
+
   it('is paused while its device is, and goes on when it is not', async () => {
     await online();
     await routes.setPaused(device, 123);

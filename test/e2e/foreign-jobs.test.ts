@@ -206,6 +206,20 @@ test('a sound job that somebody else added is sent as any other', async () => {
   await eventually(async () => expect(await queues[shard]!.getJobState(id)).toBe('completed'));
 });
 
+test('a start of theirs is asked after before it is sent again, though BullMQ has counted no try of it', async () => {
+  const params = { socket: 1, port: 1, mode: 'time', minutes: 5 };
+  const onAmbiguous = 'probe';
+  const few = { params, onAmbiguous, priority: 7, attempts: 3, ackTimeoutMs: 200 };
+  const id = uuidV7();
+  // BullMQ's own default: one try.
+  await queues[own]!.add('charge.start', { ...sound(), ...few }, { jobId: id, priority: 3 });
+  const frames = [await device.frame(), await device.frame(), await device.frame()];
+  const [control, query] = [`${deviceId}000807`, `${deviceId}00011d`];
+  expect(frames.map((frame) => frame.includes(control))).toEqual([true, false, false]);
+  expect(frames.map((frame) => frame.includes(query))).toEqual([false, true, true]);
+  await eventually(async () => expect((await stack.api.command(id)).status).toBe('unknown'));
+});
+
 test('a job whose data is no JSON holds up nobody', async () => {
   const queue = queues[own]!;
   const id = uuidV7();
