@@ -72,6 +72,7 @@ export function createGuard({ ledger, redisStartedAt, log, now }: GuardDeps): Gu
     if (!row) return null;
     if (isFinal(row.status)) return { go: false, outcome: null, status: row.status };
     run.version = Math.max(run.version, row.version);
+    run.knownTrail = row.trail;
     const unanswered = attemptsIn(row).filter(
       ({ outcome }) => outcome === null || spent.has(outcome),
     );

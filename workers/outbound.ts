@@ -57,6 +57,7 @@ export function createOutboundProcessor(deps: OutboundDeps) {
       writtenBefore: base.attempt > 0 || job.attemptsMade > 0,
       version: firstVersion(base, job.attemptsStarted),
       trail: null,
+      knownTrail: {},
       probeTrail: null,
       delivery: null,
       epochSeen: '',

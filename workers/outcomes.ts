@@ -30,7 +30,7 @@ export type OutcomesDeps = {
   bridge: Pick<WorkerBridge, 'offer'>;
   routes: Pick<Routes, 'release' | 'forgetUnanswered'>;
   ledger: Pick<Ledger, 'find'>;
-  outbound: Pick<Outbound, 'find' | 'take' | 'forget' | 'wake'>;
+  outbound: Pick<Outbound, 'find' | 'take' | 'forget' | 'wake' | 'holds'>;
   recorder: Recorder;
   metrics: Metrics;
   log: Log;
@@ -77,6 +77,8 @@ export function createOutcomes(deps: OutcomesDeps) {
     await redis.set(kept, JSON.stringify(streamed), 'EX', keptSeconds);
     if (!isAnswer(outcome)) {
       await noteAttempt(streamed);
+      // Nobody will look for it any more.
+      if (!(await outbound.holds([{ deviceId, id }])).has(id)) await redis.del(kept);
       return true;
     }
     const queued = await outbound.find(deviceId, id);

@@ -26,6 +26,8 @@ export type Run = {
   version: number;
   /** This activation's part of the trail. */
   trail: Attempt | null;
+  /** What the ledger knows of its attempts, where it had to be asked. */
+  knownTrail: Record<string, Attempt>;
   /** What was asked about the attempt before, where that had to be asked. */
   probeTrail: Attempt | null;
   /** What was published last. */

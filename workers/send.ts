@@ -91,14 +91,16 @@ export function createSend(deps: SendDeps): Send {
     } catch (error) {
       return { kind: 'refused', reason: 'invalid', detail: messageOf(error) };
     }
+    // Of one that is asked after again, what its first run saw still holds.
+    const known = route.again ? run.knownTrail[route.attempt] : undefined;
     run.trail = {
       attempt: route.attempt,
-      at: now(),
+      at: known?.at ?? now(),
       gatewayId: route.gatewayId,
       epoch: route.epoch,
       wireId: route.wireId,
       frameOut: frame,
-      writtenAt: null,
+      writtenAt: known?.writtenAt ?? null,
       frameIn: null,
       ms: null,
       outcome: null,
