@@ -132,6 +132,7 @@ function runOf(command: CommandRecord, job: Run['job']): Run {
     writtenBefore: false,
     version: 1,
     trail: null,
+    knownTrail: {},
     probeTrail: null,
     delivery: null,
     epochSeen: '',
