@@ -245,7 +245,9 @@ export function createSettle(deps: SettleDeps): Settle {
     });
     count(verdict, outcome);
     if (outcome.kind === 'ambiguous') await awaitLateAnswer(run);
-    else if (run.writtenBefore && verdict.kind === 'end') forgetUnanswered(run);
+    else if (run.writtenBefore && verdict.kind === 'end' && verdict.status !== 'unknown') {
+      forgetUnanswered(run);
+    }
     switch (verdict.kind) {
       case 'end':
         await recordEnd(run, verdict);
