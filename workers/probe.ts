@@ -18,7 +18,7 @@ export type ProbeDeps = {
   routes: Pick<Routes, 'route' | 'release'>;
   bridge: Pick<WorkerBridge, 'workerId' | 'deliver' | 'settled' | 'isLive'>;
   recorder: Pick<Recorder, 'untilDone'>;
-  ledger: Pick<Ledger, 'find'>;
+  ledger: Pick<Ledger, 'find' | 'list'>;
   reports: Pick<Reports, 'recent'>;
   log: Log;
   now: () => number;
@@ -39,6 +39,9 @@ const reportsLimit = 500;
 /** Reports come some time after what they tell of, and take a moment into the ledger. */
 const lookEveryMs = 500;
 const reportLagMs = 1_000;
+/** As long as a command may live. */
+const rivalsMs = 48 * 3_600_000;
+const maxRivals = 50;
 
 export function createProber(deps: ProbeDeps): Prober {
   const { routes, bridge, recorder, ledger, reports, log, now } = deps;
@@ -109,19 +112,34 @@ export function createProber(deps: ProbeDeps): Prober {
     }
   }
 
+  /** Unanswered commands of its line that would have had the same effect. */
+  async function rivalsOf({ command, spec }: Run, writtenAt: number): Promise<number[]> {
+    const { id, deviceId, orderKey } = command;
+    const alike = new Set([command.command, ...(spec?.excludes ?? [])]);
+    const from = writtenAt - rivalsMs;
+    const query = { deviceId, status: ['unknown'] as const, from, limit: maxRivals };
+    return (await ledger.list(query)).items
+      .filter((row) => row.id !== id && row.orderKey === orderKey && alike.has(row.command))
+      .map((row) =>
+        Math.max(0, ...attemptsIn(row).map(({ writtenAt: at, at: sent }) => at ?? sent)),
+      );
+  }
+
   async function judge(
-    { command }: Run,
+    run: Run,
     probe: Probe,
     answer: Ack,
     writtenAt: number,
   ): Promise<ProbeVerdict | null> {
+    const { command } = run;
     try {
       const query = { deviceId: command.deviceId, names: probe.reports, limit: reportsLimit };
-      const [before, since] = await Promise.all([
+      const [before, since, rivals] = await Promise.all([
         reports.recent({ ...query, before: writtenAt }),
         reports.recent({ ...query, since: writtenAt }),
+        rivalsOf(run, writtenAt),
       ]);
-      const evidence: Evidence = { answer, writtenAt, before, since };
+      const evidence: Evidence = { answer, writtenAt, before, since, rivals };
       return probe.judge(command.params, evidence);
     } catch (error) {
       log.debug({ commandId: command.id, error: messageOf(error) }, 'evidence not read');

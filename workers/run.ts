@@ -90,7 +90,9 @@ export function nextRecord(
     inferred: run.inferred,
     settledAt: null,
     trail: {
-      ...(run.probeTrail && { [`${run.probeTrail.attempt}?`]: { ...run.probeTrail } }),
+      ...(run.probeTrail && {
+        [`${run.probeTrail.attempt}?${run.probeTrail.wireId}`]: { ...run.probeTrail },
+      }),
       ...(run.trail && { [run.trail.attempt]: { ...run.trail } }),
     },
     ...state,

@@ -122,6 +122,11 @@ export type Evidence = {
   /** Reports from before that moment and from after it, each newest first, bounded. */
   before: readonly Observation[];
   since: readonly Observation[];
+  /**
+   * When other commands that could have had this very effect were written and went unanswered: what is seen
+   * may as well be theirs. Unix milliseconds.
+   */
+  rivals: readonly number[];
 };
 
 export type ProbeVerdict =

@@ -24,7 +24,7 @@ function judge(
   params: Record<string, unknown> = start,
 ) {
   const { probe } = ap3000.commands['charge.start']!;
-  return probe!.judge(params, { answer, writtenAt, before, since });
+  return probe!.judge(params, { answer, writtenAt, before, since, rivals: [] });
 }
 
 const tookEffect = { kind: 'took-effect', result: { orderNo: 'order-1', port: 1 } };

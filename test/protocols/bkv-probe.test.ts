@@ -124,6 +124,7 @@ function judge(
   told: Evidence['answer'],
   before: readonly Observation[],
   since: readonly Observation[] = [],
+  rivals: readonly number[] = [],
 ) {
   const newestFirst = (list: readonly Observation[]) => list.toSorted((a, b) => b.at - a.at);
   return bkv.commands[command]!.probe!.judge(command === 'card.order' ? order : start, {
@@ -131,6 +132,7 @@ function judge(
     writtenAt,
     before: newestFirst(before),
     since: newestFirst(since),
+    rivals,
   });
 }
 
@@ -155,6 +157,16 @@ describe('the probe of a start', () => {
     expect(judge('charge.start', told, [earlier])).toEqual(tookEffect(6));
     expect(judge('charge.start', told, [report(-60, {})])).toEqual(tookEffect(6));
     expect(judge('charge.start', told, [report(-60, { number: 0 }), earlier])).toEqual(
+      tookEffect(6),
+    );
+  });
+
+  it('takes no charge for its own that an earlier unanswered start may have begun', () => {
+    const told = answer({ status: charging, number: 6 });
+    const since = writtenAt - 30_000;
+    expect(judge('charge.start', told, [earlier], [], [since])).toEqual(unclear(/earlier/));
+    // What the port showed after that start is the number that this one must differ from.
+    expect(judge('charge.start', told, [report(-10, { number: 5 })], [], [since])).toEqual(
       tookEffect(6),
     );
   });

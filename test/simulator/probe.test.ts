@@ -65,6 +65,7 @@ function judge(
     writtenAt: at,
     before: told(server.heard.slice(0, writtenAfter), probe!.reports, at - minuteMs),
     since: told(server.heard.slice(writtenAfter), probe!.reports, at),
+    rivals: [],
   });
 }
 

@@ -39,6 +39,7 @@ type Scene = {
   writtenAt: number;
   before: readonly Sighting[];
   since: readonly Sighting[];
+  rivals: readonly number[];
 };
 
 /** For starts whose charge the device numbers itself. */
@@ -55,7 +56,7 @@ function probe(judge: (scene: Scene, params: Params) => ProbeVerdict): Probe {
     reports: ['status.report', ...ends, ...replies, swipe],
     judge(params, evidence) {
       const hole = params as Hole;
-      const { answer, writtenAt, before, since } = evidence;
+      const { answer, writtenAt, before, since, rivals } = evidence;
       if (!answer.accepted) return unclear(`the device did not tell its state: ${answer.reason}`);
       const state = answeredState(hole, answer.result);
       if (state === undefined) {
@@ -64,7 +65,8 @@ function probe(judge: (scene: Scene, params: Params) => ProbeVerdict): Probe {
       }
       const sighted = (observations: Evidence['since']) =>
         observations.flatMap((observation) => sightingsOf(hole, observation));
-      const scene = { hole, state, writtenAt, before: sighted(before), since: sighted(since) };
+      const sightings = { before: sighted(before), since: sighted(since) };
+      const scene = { hole, state, writtenAt, rivals, ...sightings };
       return judge(scene, params);
     },
   };
@@ -89,6 +91,11 @@ function judgeStart(scene: Scene): ProbeVerdict {
   }
   if (since.some(({ name, businessNo }) => ofCards.has(name) && businessNo === number)) {
     return unclear(`the charge with number ${number} came from a card`);
+  }
+  // A number that a start before this one was given, and of which nothing was heard, would look as new.
+  const lastSeenAt = before[0]?.at ?? 0;
+  if (scene.rivals.some((at) => at >= lastSeenAt)) {
+    return unclear(`the charge with number ${number} may be that of an earlier unanswered start`);
   }
   if (since.some((one) => one.businessNo === number && beganBefore(one, scene.writtenAt))) {
     return unclear(`the charge with number ${number} began before the write`);
