@@ -31,13 +31,18 @@ type WorkerRigOptions = {
   play?: (delivery: Delivery, gateway: GatewayBridge) => void;
   /** The ledger as the worker has it. */
   asSeen?: (ledger: PostgresLedger) => PostgresLedger;
+  shards?: number;
 };
 
 /** Everything is closed when the test ends. The device is online. */
-export async function startWorkerRig({ play, asSeen = (all) => all }: WorkerRigOptions = {}) {
+export async function startWorkerRig({
+  play,
+  asSeen = (all) => all,
+  shards = 1,
+}: WorkerRigOptions = {}) {
   const { ledger, pool } = await freshLedger();
   const { url, prefix } = await freshRedis();
-  const keys = createKeys(prefix, 1);
+  const keys = createKeys(prefix, shards);
   const database = createDatabase({ pool });
   function connect(purpose: RedisPurpose) {
     const client = connectRedis({ url, purpose, name: 'promises', onError: () => undefined });
