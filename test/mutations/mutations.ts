@@ -436,7 +436,9 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'a device key without its tag',
     file: 'src/bridge/keys.ts',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the text of a source line
     find: '`${tagOf(deviceId)}:unanswered:',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the text of a source line
     replace: '`${prefix}:unanswered:',
     test: {
       file: 'test/promises/keys.test.ts',
