@@ -23,10 +23,10 @@ const worker = new Worker(
     removeOnFail: keepFailed,
   },
 );
-let told = false;
+let completed = 0;
 worker.on('completed', () => {
-  if (told || Object.keys(begun).length < Number(jobs)) return;
-  told = true;
+  completed += 1;
+  if (completed !== Number(jobs)) return;
   process.stdout.write(`${JSON.stringify(begun)}\n`);
   void worker.close().then(() => closeRedis(connection));
 });
