@@ -112,14 +112,21 @@ export function createProber(deps: ProbeDeps): Prober {
     }
   }
 
-  /** Unanswered commands of its line that would have had the same effect. */
+  /** Commands of its line that would have had the same effect, and of whose number no report tells. */
   async function rivalsOf({ command, spec }: Run, writtenAt: number): Promise<number[]> {
     const { id, deviceId, orderKey } = command;
-    const alike = new Set([command.command, ...(spec?.excludes ?? [])]);
+    const status = ['unknown', 'succeeded'] as const;
     const from = writtenAt - rivalsMs;
-    const query = { deviceId, status: ['unknown'] as const, from, limit: maxRivals };
-    return (await ledger.list(query)).items
-      .filter((row) => row.id !== id && row.orderKey === orderKey && alike.has(row.command))
+    const alike = new Set([command.command, ...(spec?.excludes ?? [])]);
+    const pages = await Promise.all(
+      [...alike].map((name) =>
+        ledger.list({ deviceId, command: name, status, from, limit: maxRivals }),
+      ),
+    );
+    return pages
+      .flatMap(({ items }) => items)
+      .filter((row) => row.id !== id && row.orderKey === orderKey)
+      .filter((row) => row.status === 'unknown' || row.inferred)
       .map((row) =>
         Math.max(0, ...attemptsIn(row).map(({ writtenAt: at, at: sent }) => at ?? sent)),
       );
