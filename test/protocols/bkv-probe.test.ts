@@ -165,6 +165,10 @@ describe('the probe of a start', () => {
     const told = answer({ status: charging, number: 6 });
     const since = writtenAt - 30_000;
     expect(judge('charge.start', told, [earlier], [], [since])).toEqual(unclear(/earlier/));
+    // What tells no number tells nothing of that start either.
+    expect(judge('charge.start', told, [report(-10, { number: 0 }), earlier], [], [since])).toEqual(
+      unclear(/earlier/),
+    );
     // What the port showed after that start is the number that this one must differ from.
     expect(judge('charge.start', told, [report(-10, { number: 5 })], [], [since])).toEqual(
       tookEffect(6),

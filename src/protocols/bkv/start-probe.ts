@@ -75,9 +75,9 @@ function probe(judge: (scene: Scene, params: Params) => ProbeVerdict): Probe {
 function judgeStart(scene: Scene): ProbeVerdict {
   const { state, before, since } = scene;
   const last = lastNumber(before);
-  const fresh = chargesSeen(scene).filter((number) => number !== last);
+  const fresh = chargesSeen(scene).filter((number) => number !== last?.number);
   const [number] = fresh;
-  if (number === undefined) return withoutCharge(scene, last ?? 0);
+  if (number === undefined) return withoutCharge(scene, last?.number ?? 0);
   if (last === null) {
     return unclear(
       `a charge has the number ${number}, but no report tells the number before the write`,
@@ -93,8 +93,7 @@ function judgeStart(scene: Scene): ProbeVerdict {
     return unclear(`the charge with number ${number} came from a card`);
   }
   // A number that a start before this one was given, and of which nothing was heard, would look as new.
-  const lastSeenAt = before[0]?.at ?? 0;
-  if (scene.rivals.some((at) => at >= lastSeenAt)) {
+  if (scene.rivals.some((at) => at >= last.at)) {
     return unclear(`the charge with number ${number} may be that of an earlier unanswered start`);
   }
   if (since.some((one) => one.businessNo === number && beganBefore(one, scene.writtenAt))) {
@@ -142,13 +141,12 @@ function chargesSeen({ state, since }: Scene): number[] {
   return [...new Set(numbers)].filter((number): number is number => Boolean(number));
 }
 
-/** The newest number; 0 where the hole was seen idle and never numbered; null where nothing tells. */
-function lastNumber(before: readonly Sighting[]): number | null {
+/** The newest number and when it was told; 0 where the hole was idle and never numbered; null where nothing tells. */
+function lastNumber(before: readonly Sighting[]): { number: number; at: number } | null {
   const numbered = before.find(({ businessNo }) => Boolean(businessNo));
-  if (numbered?.businessNo !== undefined) return numbered.businessNo;
-  return before.some(({ status, businessNo }) => status === idleStatus && businessNo === 0)
-    ? 0
-    : null;
+  if (numbered?.businessNo) return { number: numbered.businessNo, at: numbered.at };
+  const idle = before.find(({ status, businessNo }) => status === idleStatus && businessNo === 0);
+  return idle ? { number: 0, at: idle.at } : null;
 }
 
 function beganBefore({ at, durationS = 0 }: Sighting, writtenAt: number): boolean {
