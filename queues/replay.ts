@@ -5,6 +5,7 @@
 import { type CommandRecord, isFinal } from '../src/command.ts';
 import { DownlinkError } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
+import { specOf } from '../src/protocols/index.ts';
 import type { CommandSpec, Protocol } from '../src/protocols/protocol.ts';
 import type { Ledger } from '../src/store/contract.ts';
 import type { AcceptBody } from './accept-body.ts';
@@ -69,7 +70,7 @@ export function createReplay(deps: ReplayDeps): Replay {
     idempotencyKey,
     acceptRisk,
   }: ReplayRequest): AcceptRequest {
-    const spec = specOf(original);
+    const spec = specOf(original, protocols);
     refuseReplay(original, spec, acceptRisk);
     return { body: bodyOf(original, spec), apiKey, idempotencyKey, replayOf: original.id };
   }
@@ -83,10 +84,6 @@ export function createReplay(deps: ReplayDeps): Replay {
       `the Idempotency-Key was used for command ${id}, which does not repeat this one: use a new key`,
       { details: { id } },
     );
-  }
-
-  function specOf({ protocol, command }: CommandRecord): CommandSpec | undefined {
-    return protocols.find(({ name }) => name === protocol)?.commands[command];
   }
 
   async function dismiss(originals: readonly { id: string; deviceId: string }[]): Promise<void> {

@@ -11,6 +11,7 @@ import {
 } from '../src/command.ts';
 import { DownlinkError } from '../src/errors.ts';
 import { refusedReasons, unwrittenReasons } from '../src/outcome.ts';
+import { specOf } from '../src/protocols/index.ts';
 import type { Protocol } from '../src/protocols/protocol.ts';
 import type { Ledger } from '../src/store/contract.ts';
 import { bounded } from './bounded.ts';
@@ -143,7 +144,7 @@ export function createTakeBack(deps: TakeBackDeps): TakeBack {
   /** Its place goes to those behind it. A word that is lost here is made up for by their backstop. */
   async function release(record: CommandRecord): Promise<void> {
     const { id, deviceId } = record;
-    const spec = protocols.find(({ name }) => name === record.protocol)?.commands[record.command];
+    const spec = specOf(record, protocols);
     try {
       const releasing = routes.release({
         deviceId,

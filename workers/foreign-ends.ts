@@ -6,7 +6,7 @@ import { lineOf } from '../queues/line.ts';
 import type { Routes } from '../src/bridge/routes-contract.ts';
 import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
-import { protocolNamed } from '../src/protocols/index.ts';
+import { specOf } from '../src/protocols/index.ts';
 import type { Recorder } from './recorder.ts';
 import { firstVersion } from './run.ts';
 
@@ -43,7 +43,7 @@ export function createForeignEnds({ routes, outbound, recorder, log, now }: Fore
         })
         .catch((cause) => log.error({ commandId: command.id, cause }, 'end not recorded'));
       const { id, deviceId } = command;
-      const line = lineOf(command, protocolNamed(command.protocol)?.commands[command.command]);
+      const line = lineOf(command, specOf(command));
       const options = { line, mode: 'final', wake: 1, again: true, attempt: 0 } as const;
       try {
         const woken = await routes.release({ deviceId, id, ...options });

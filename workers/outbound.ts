@@ -4,8 +4,7 @@ import { fromJob, type OutboundJob, type ReadJob } from '../queues/job.ts';
 import { lineOf } from '../queues/line.ts';
 import type { Status } from '../src/command.ts';
 import type { Log } from '../src/log/log.ts';
-import { protocolNamed } from '../src/protocols/index.ts';
-import type { CommandSpec, Protocol } from '../src/protocols/protocol.ts';
+import { protocolNamed, specOf } from '../src/protocols/index.ts';
 import type { Guard } from './guard.ts';
 import { firstVersion, type Run } from './run.ts';
 import type { Send } from './send.ts';
@@ -44,7 +43,7 @@ export function createOutboundProcessor(deps: OutboundDeps) {
     }
     const { command, base } = read;
     const protocol = protocolNamed(command.protocol);
-    const spec = protocol ? specOf(protocol, command.command) : undefined;
+    const spec = specOf(command);
     const run: Run = {
       job,
       token,
@@ -80,9 +79,4 @@ export function createOutboundProcessor(deps: OutboundDeps) {
       window.end(run);
     }
   };
-}
-
-/** Names come from the queue: none of them reaches into a prototype. */
-function specOf({ commands }: Protocol, name: string): CommandSpec | undefined {
-  return Object.hasOwn(commands, name) ? commands[name] : undefined;
 }

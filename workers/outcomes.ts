@@ -17,8 +17,7 @@ import {
 } from '../src/command.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
-import { protocolNamed } from '../src/protocols/index.ts';
-import type { CommandSpec } from '../src/protocols/protocol.ts';
+import { specOf } from '../src/protocols/index.ts';
 import type { Ledger } from '../src/store/contract.ts';
 import type { Recorder } from './recorder.ts';
 import { probeFor, trailOf } from './run.ts';
@@ -202,10 +201,6 @@ export function createOutcomes(deps: OutcomesDeps) {
       for (const timer of waiting.values()) clearTimeout(timer);
     },
   };
-}
-
-function specOf({ protocol, command }: Command): CommandSpec | undefined {
-  return protocolNamed(protocol)?.commands[command];
 }
 
 /** What a device says to a repetition does not say what became of the frame before. */

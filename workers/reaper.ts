@@ -10,8 +10,7 @@ import { type Attempt, attemptsIn, type CommandRecord, isFinal } from '../src/co
 import { DownlinkError } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import { refusedReasons, unwrittenReasons } from '../src/outcome.ts';
-import { protocolNamed } from '../src/protocols/index.ts';
-import type { CommandSpec } from '../src/protocols/protocol.ts';
+import { protocolNamed, specOf } from '../src/protocols/index.ts';
 import type { Ledger } from '../src/store/contract.ts';
 import type { Recorder } from './recorder.ts';
 import { type Circumstances, type End, judge } from './settle.ts';
@@ -220,10 +219,6 @@ const surelyUnwritten: ReadonlySet<string> = new Set([...unwrittenReasons, ...re
 
 function mayHaveReached({ outcome }: CommandRecord['trail'][string]): boolean {
   return outcome === null || !surelyUnwritten.has(outcome);
-}
-
-function specOf({ protocol, command }: CommandRecord): CommandSpec | undefined {
-  return protocolNamed(protocol)?.commands[command];
 }
 
 /** Names of the stops that replace a command of this kind in its line. */

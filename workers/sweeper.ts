@@ -8,7 +8,7 @@ import { isRedisOutage } from '../src/connections/outage.ts';
 import { DownlinkError, type ErrorCode, messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
-import { protocolNamed } from '../src/protocols/index.ts';
+import { specOf } from '../src/protocols/index.ts';
 import type { Ledger } from '../src/store/contract.ts';
 import { type End, judge } from './settle.ts';
 
@@ -117,7 +117,7 @@ function verdictOn(
         revocation,
         blockedBy: null,
         unclear: null,
-        spec: protocolNamed(command.protocol)?.commands[command.command],
+        spec: specOf(command),
         attempt: 0,
         writtenBefore: mayBeWritten,
         now,

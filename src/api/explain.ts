@@ -6,6 +6,7 @@ import type { Outbound } from '../../queues/contract.ts';
 import { lineOf } from '../../queues/line.ts';
 import type { Routes, Standing } from '../bridge/routes-contract.ts';
 import { type CommandRecord, isFinal } from '../command.ts';
+import { specOf } from '../protocols/index.ts';
 import type { CommandSpec, Protocol } from '../protocols/protocol.ts';
 import type { Devices, Ledger, Pauses } from '../store/contract.ts';
 import {
@@ -73,7 +74,7 @@ export function createExplain(deps: ExplainDeps): Explain {
 
   async function findWhereabouts(record: CommandRecord) {
     const { id, deviceId } = record;
-    const spec = specOf(record);
+    const spec = specOf(record, protocols);
     const [standing, job, queuePaused, { waiting }, gateways, liveWorkers] = await Promise.all([
       routes.inspect(deviceId, id, lineOf(record, spec)),
       outbound.inspect(deviceId, id),
@@ -121,13 +122,9 @@ export function createExplain(deps: ExplainDeps): Explain {
       const row = rows?.get(otherId);
       if (row && isFinal(row.status)) return false;
       // A stop waits for no command of its line but other stops.
-      return spec?.preempts !== true || (row && specOf(row)?.preempts === true);
+      return spec?.preempts !== true || (row && specOf(row, protocols)?.preempts === true);
     });
     return { ahead: ahead.map(other), underWay: sent.map(({ id: sentId }) => other(sentId)) };
-  }
-
-  function specOf({ protocol, command }: CommandRecord): CommandSpec | undefined {
-    return protocols.find(({ name }) => name === protocol)?.commands[command];
   }
 }
 
