@@ -17,6 +17,8 @@ export type DutiesDeps = {
   sweep(): Promise<Swept>;
   keepLines(): Promise<unknown>;
   renewPauses(): Promise<unknown>;
+  /** Puts right by which ids gateways let devices in. */
+  copyKnown(): Promise<unknown>;
   /** These two resolve with whether there is more to remove. */
   removeRows(): Promise<boolean>;
   removeJobs(): Promise<boolean>;
@@ -63,11 +65,13 @@ export function createDuties(deps: DutiesDeps): Duties {
     await reaper.reap({ ledgerOnly: false });
   });
   const pauses = duty('pauses', { everyMs: MINUTE_MS, firstMs: 0 }, deps.renewPauses);
+  const known = duty('known-devices', { everyMs: 10 * MINUTE_MS, firstMs: 0 }, deps.copyKnown);
   // First once the gateways were heard.
   const wakeAll = duty('parked', { everyMs: 10 * MINUTE_MS, firstMs: 500 }, deps.wakeAll);
   const duties = [
     reapAll,
     pauses,
+    known,
     wakeAll,
     duty('ledger-only', { everyMs: SECOND_MS, firstMs: SECOND_MS }, () =>
       reaper.reap({ ledgerOnly: true }),
@@ -89,7 +93,10 @@ export function createDuties(deps: DutiesDeps): Duties {
     async close() {
       await Promise.all(duties.map((each) => each.close()));
     },
-    redisReplaced: (andAfterMs) => reapAll.now(andAfterMs),
+    redisReplaced(andAfterMs) {
+      reapAll.now(andAfterMs);
+      known.now();
+    },
     redisBack: () => wakeAll.now(),
   };
 }

@@ -18,6 +18,7 @@ import { createAdminServer } from '../src/metrics/admin-server.ts';
 import { createMetrics } from '../src/metrics/metrics.ts';
 import { protocols } from '../src/protocols/index.ts';
 import { createDatabase } from '../src/store/database.ts';
+import { createDeviceIds } from '../src/store/device-ids.ts';
 import { createDeviceLookup } from '../src/store/device-lookup.ts';
 import { createDevices } from '../src/store/devices.ts';
 import { createLedger } from '../src/store/ledger.ts';
@@ -84,6 +85,7 @@ export async function runWorker({ config }: { config: Config }): Promise<void> {
     outbound,
     ledger,
     devices,
+    ...(config.devices.admission === 'known' && { known: createDeviceIds({ database }) }),
     reports: createReports({ database }),
     pauses,
     protocols,

@@ -1,10 +1,12 @@
 /** Writes what became of commands: to the ledger, or to the stream that stands in for it while it is away. */
 import type { Redis } from 'ioredis';
+import type { Report } from '../src/bridge/gateway-bridge.ts';
 import type { Keys } from '../src/bridge/keys.ts';
 import type { Command, CommandRecord } from '../src/command.ts';
 import { isRedisOutage } from '../src/connections/outage.ts';
 import { messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
+import type { Protocol } from '../src/protocols/protocol.ts';
 import type { Ledger } from '../src/store/contract.ts';
 
 export type Recorder = {
@@ -22,6 +24,7 @@ export type RecorderDeps = {
   ledger: Pick<Ledger, 'write'>;
   redis: Redis;
   keys: Keys;
+  protocols: readonly Protocol[];
   log: Log;
   /** Aborted when the worker must end. */
   closing: AbortSignal;
@@ -30,7 +33,9 @@ export type RecorderDeps = {
 const firstPauseMs = 50;
 const maxPauseMs = 2_000;
 
-export function createRecorder({ ledger, redis, keys, log, closing }: RecorderDeps): Recorder {
+export function createRecorder(deps: RecorderDeps): Recorder {
+  const { ledger, redis, keys, protocols, log, closing } = deps;
+
   async function untilDone<T>(step: () => Promise<T>): Promise<T> {
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, maxPauseMs)) {
       try {
@@ -56,6 +61,9 @@ export function createRecorder({ ledger, redis, keys, log, closing }: RecorderDe
   }
 
   async function record(settlement: CommandRecord): Promise<void> {
+    const report = orderReport(settlement, protocols);
+    // First: a settlement that is recorded is not looked at again, and telling of an order twice is harmless.
+    if (report) await untilDone(() => redis.xadd(keys.uplink(), '*', 'r', JSON.stringify(report)));
     await untilDone(async () => {
       try {
         await ledger.write(settlement);
@@ -80,4 +88,17 @@ export function createRecorder({ ledger, redis, keys, log, closing }: RecorderDe
     },
     untilDone,
   };
+}
+
+/** What the uplink writer makes an order of: a start that the device acknowledged. Null for everything else. */
+function orderReport(record: CommandRecord, protocols: readonly Protocol[]): Report | null {
+  const { id, deviceId, status, command, params, result, settledAt } = record;
+  const protocol = protocols.find(({ name }) => name === record.protocol);
+  if (status !== 'succeeded' || !protocol) return null;
+  const at = settledAt ?? Date.now();
+  const done = { command, params, result, at, commandId: id };
+  if (!protocol.sightingsOfResult(done).some(({ kind }) => kind === 'order')) return null;
+  const fields = { commandId: id, command, params, result };
+  const said = { name: 'command.succeeded', weight: 'money' as const, at, msgId: 0, frame: '' };
+  return { deviceId, protocol: protocol.name, ...said, fields };
 }

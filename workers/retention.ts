@@ -13,7 +13,10 @@ export type RemovalDeps = {
 /** Ended commands and reports of devices are kept so long; claims last until they expire. */
 export const keptMs = 30 * 86_400_000;
 
-/** One turn; it resolves with whether there may be more to remove. */
+/** Days of the log that one turn drops at most; a drop is quick, but others wait for it. */
+const daysPerTurn = 3;
+
+/** One turn; it also makes the days of the log that are to come. It resolves with whether there may be more to remove. */
 export function createRemoval({
   retention,
   log,
@@ -22,6 +25,7 @@ export function createRemoval({
   roundsPerTurn = 10,
 }: RemovalDeps): () => Promise<boolean> {
   return async function removeOld() {
+    const days = await turnDays();
     const total = { commands: 0, claims: 0, reports: 0 };
     let more = true;
     for (let round = 0; more && round < roundsPerTurn; round += 1) {
@@ -34,6 +38,18 @@ export function createRemoval({
       more = Math.max(commands, claims, reports) >= rowsAtOnce;
     }
     if (Math.max(...Object.values(total)) > 0) log.info(total, 'old rows removed');
-    return more;
+    return more || days.more;
   };
+
+  async function turnDays(): Promise<{ more: boolean }> {
+    const made = await retention.makeLogDays({ now: now() });
+    const dropped: string[] = [];
+    for (let turn = 0; turn < daysPerTurn; turn += 1) {
+      const day = await retention.dropLogDay(now() - keptMs);
+      if (day === null) break;
+      dropped.push(day);
+    }
+    if (made > 0 || dropped.length > 0) log.info({ made, dropped }, 'days of the log turned');
+    return { more: dropped.length === daysPerTurn };
+  }
 }

@@ -6,11 +6,19 @@ import type { StreamEntry } from '../src/bridge/stream-reader.ts';
 import { DownlinkError, messageOf } from '../src/errors.ts';
 import type { Log } from '../src/log/log.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
+import type { Protocol } from '../src/protocols/protocol.ts';
+import type { Sighting } from '../src/protocols/sighting.ts';
 import type { Devices, Reports, StoredReport } from '../src/store/contract.ts';
+import type { Orders, Ports, SightedOrder, SightedPort } from '../src/store/device-data.ts';
+import { createSeenFilter, type Seen } from './seen-filter.ts';
 
 export type UplinkWriterDeps = {
   devices: Pick<Devices, 'seen'>;
-  reports: Reports;
+  reports: Pick<Reports, 'add'>;
+  /** Without them, and without the protocols that tell of them, ports and orders are not kept. */
+  ports?: Pick<Ports, 'note'>;
+  orders?: Pick<Orders, 'note'>;
+  protocols?: readonly Pick<Protocol, 'name' | 'sightings' | 'sightingsOfResult'>[];
   metrics: Metrics;
   log: Log;
 };
@@ -43,14 +51,28 @@ const factNames = new Set([
   'virtualId',
 ]);
 
-type Sighting = {
-  deviceId: string;
-  protocol: string;
-  at: number;
-  facts: Record<string, unknown>;
+/** A start that succeeded, told by the worker that settled it: no frame of its own, and so no row of the log. */
+const commandDone = 'command.succeeded';
+const CommandDone = Type.Object({
+  commandId: Type.String({ minLength: 1, maxLength: 64 }),
+  command: Type.String({ maxLength: 64 }),
+  params: Type.Record(Type.String(), Type.Unknown()),
+  result: Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Null()]),
+});
+const checkDone = Compile(CommandDone);
+
+/** What a batch of entries comes to. */
+type Harvest = {
+  seen: Map<string, Seen>;
+  reports: StoredReport[];
+  ports: SightedPort[];
+  orders: SightedOrder[];
 };
 
-export function createUplinkWriter({ devices, reports, metrics, log }: UplinkWriterDeps) {
+export function createUplinkWriter(deps: UplinkWriterDeps) {
+  const { devices, reports, ports, orders, protocols, metrics, log } = deps;
+  const seenFilter = createSeenFilter();
+
   function read({ entryId, text }: StreamEntry): { entryId: string; report: Report } | null {
     try {
       const report: unknown = JSON.parse(text);
@@ -62,9 +84,44 @@ export function createUplinkWriter({ devices, reports, metrics, log }: UplinkWri
     return null;
   }
 
+  function harvest(entries: readonly StreamEntry[]): Harvest {
+    const found: Harvest = { seen: new Map(), reports: [], ports: [], orders: [] };
+    for (const entry of entries) {
+      const readable = read(entry);
+      if (!readable) continue;
+      const { report, entryId } = readable;
+      noteSeen(found.seen, report);
+      metrics.uplinkReports.inc({ weight: report.weight });
+      // Heartbeats live on as lastSeenAt, facts and ports; only what carries state or money is a row.
+      if (report.weight !== 'heartbeat' && report.name !== commandDone) {
+        found.reports.push({ entryId, ...report });
+      }
+      const { deviceId, at } = report;
+      for (const sighting of sightingsIn(report)) {
+        if (sighting.kind === 'port') found.ports.push({ ...sighting, deviceId, at });
+        else found.orders.push({ ...sighting, deviceId, at });
+      }
+    }
+    return found;
+  }
+
+  function sightingsIn({ protocol: spoken, deviceId, ...report }: Report): readonly Sighting[] {
+    const protocol = protocols?.find(({ name }) => name === spoken);
+    if (!protocol) return [];
+    if (report.name !== commandDone) return protocol.sightings(report);
+    if (checkDone.Check(report.fields)) {
+      return protocol.sightingsOfResult({ ...report.fields, at: report.at });
+    }
+    log.warn({ deviceId, fields: report.fields }, 'end of a command unreadable');
+    return [];
+  }
+
   /** Waits while the ledger is away. What it does not take for good must not hold up all that follows. */
-  async function tolerated(store: () => Promise<void>, count: number): Promise<void> {
-    if (count === 0) return;
+  async function tolerated(
+    count: number,
+    store: (() => Promise<unknown>) | undefined,
+  ): Promise<void> {
+    if (count === 0 || !store) return;
     try {
       await store();
     } catch (error) {
@@ -74,33 +131,34 @@ export function createUplinkWriter({ devices, reports, metrics, log }: UplinkWri
   }
 
   return {
+    /** Any part of it may be done again with the same entries. */
     async handle(entries: StreamEntry[]): Promise<ReadonlySet<string>> {
-      const sightings = new Map<string, Sighting>();
-      const stored: StoredReport[] = [];
-      for (const entry of entries) {
-        const found = read(entry);
-        if (!found) continue;
-        const { report, entryId } = found;
-        note(sightings, report);
-        metrics.uplinkReports.inc({ weight: report.weight });
-        // Heartbeats live on as lastSeenAt and facts; only what carries state or money is a row.
-        if (report.weight !== 'heartbeat') stored.push({ entryId, ...report });
-      }
-      await tolerated(() => devices.seen([...sightings.values()]), sightings.size);
-      await tolerated(() => reports.add(stored), stored.length);
+      const found = harvest(entries);
+      const news = seenFilter.news([...found.seen.values()]);
+      const results = await Promise.allSettled([
+        tolerated(news.length, async () => {
+          await devices.seen(news);
+          seenFilter.written(news);
+        }),
+        tolerated(found.reports.length, () => reports.add(found.reports)),
+        tolerated(found.ports.length, ports && (() => ports.note(found.ports))),
+        tolerated(found.orders.length, orders && (() => orders.note(found.orders))),
+      ]);
+      const failure = results.find((result) => result.status === 'rejected');
+      if (failure) throw failure.reason;
       return new Set();
     },
   };
 }
 
-function note(sightings: Map<string, Sighting>, report: Report): void {
+function noteSeen(seen: Map<string, Seen>, report: Report): void {
   const { deviceId, protocol, at, fields } = report;
-  const known = sightings.get(deviceId);
+  const known = seen.get(deviceId);
   const facts = known?.facts ?? {};
   if (report.weight === 'heartbeat') {
     for (const [name, value] of Object.entries(fields)) {
       if (factNames.has(name)) facts[name] = value;
     }
   }
-  sightings.set(deviceId, { deviceId, protocol, at: Math.max(at, known?.at ?? 0), facts });
+  seen.set(deviceId, { deviceId, protocol, at: Math.max(at, known?.at ?? 0), facts });
 }

@@ -10,7 +10,9 @@ import type { RedisOutbound } from '../queues/outbound.ts';
 import { createSupersede } from '../queues/supersede.ts';
 import { createTakeBack } from '../queues/take-back.ts';
 import type { Keys } from '../src/bridge/keys.ts';
+import { createExpel, createKnownDevices } from '../src/bridge/known-devices.ts';
 import { wholeLane } from '../src/bridge/messages.ts';
+import { createOutbox } from '../src/bridge/outbox.ts';
 import { createRoutes } from '../src/bridge/routes.ts';
 import { withBridgeScripts } from '../src/bridge/scripts.ts';
 import { createStreamReader } from '../src/bridge/stream-reader.ts';
@@ -22,12 +24,14 @@ import type { Metrics } from '../src/metrics/metrics.ts';
 import type { Outcome } from '../src/outcome.ts';
 import type { Protocol } from '../src/protocols/protocol.ts';
 import type { Devices, Ledger, Pauses, Reports } from '../src/store/contract.ts';
+import type { DeviceIds } from '../src/store/device-ids.ts';
 import type { Retention } from '../src/store/retention.ts';
 import { createJobRemoval } from './dead-letters.ts';
 import { createDuties, type Duties } from './duties.ts';
 import { createFindRoute } from './find-route.ts';
 import { createForeignEnds } from './foreign-ends.ts';
 import { createGuard } from './guard.ts';
+import { createKnownCopy, onlyKnown } from './known-devices.ts';
 import { createLineKeeper } from './line-keeper.ts';
 import { createOutboundProcessor } from './outbound.ts';
 import { createOutcomes } from './outcomes.ts';
@@ -55,6 +59,8 @@ export type WorkerDeps = {
   outbound: RedisOutbound;
   ledger: Ledger & Retention;
   devices: Devices;
+  /** Where only known devices may log in: their ids. */
+  known?: DeviceIds;
   reports: Reports;
   pauses: Pauses;
   protocols: readonly Protocol[];
@@ -97,12 +103,13 @@ function takeMore(consumer: Worker): void {
 
 export function createOutboundWorker(deps: WorkerDeps) {
   const { workerId, keys, subscriber, outbound, ledger, metrics, log, concurrency, caps } = deps;
+  const { protocols } = deps;
   const now = deps.now ?? Date.now;
   const redis = withBridgeScripts(deps.redis);
   const closing = new AbortController();
   const consumers: Worker<OutboundJob>[] = [];
 
-  const recorder = createRecorder({ ledger, redis, keys, log, closing: closing.signal });
+  const recorder = createRecorder({ ledger, redis, keys, protocols, log, closing: closing.signal });
   const { untilDone } = recorder;
   const routes = createRoutes({ redis, keys, log });
   const parking = createParking({
@@ -182,7 +189,11 @@ export function createOutboundWorker(deps: WorkerDeps) {
     now,
   });
   const settlements = createSettlements({ ledger, log });
-  const uplink = createUplinkWriter({ ...deps, log });
+  const uplink = createUplinkWriter({
+    ...deps,
+    devices: deps.known ? onlyKnown(deps.devices, deps.known) : deps.devices,
+    log,
+  });
   const readers = [
     { stream: keys.outcomes(), handle: outcomes.handle },
     { stream: keys.settlements(), handle: settlements.handle },
@@ -210,7 +221,7 @@ export function createOutboundWorker(deps: WorkerDeps) {
     log,
     now,
   });
-  const { protocols, pauses } = deps;
+  const { pauses } = deps;
   const takeBack = createTakeBack({
     outbound,
     routes,
@@ -220,6 +231,15 @@ export function createOutboundWorker(deps: WorkerDeps) {
     now,
   });
   const sweeper = createSweeper({ redis, keys, ledger, routes, takeBack, metrics, log, now });
+  const knownDevices = createKnownDevices({ redis, keys });
+  const expel = createExpel({ redis, keys, outbox: createOutbox({ redis, from: workerId }) });
+  let forgotten = false;
+
+  /** A copy from a time when only known devices could log in would be too old for the next such time. */
+  async function forgetKnown(): Promise<void> {
+    if (!forgotten) await knownDevices.clear();
+    forgotten = true;
+  }
   const onResumed = (deviceId: string) => parking.wakeDevice(deviceId, wholeLane, null);
   const duties: Duties = createDuties({
     workerId,
@@ -231,6 +251,9 @@ export function createOutboundWorker(deps: WorkerDeps) {
     sweep: sweeper,
     keepLines: createLineKeeper({ redis, keys, ledger, outbound, routes, log, now }),
     renewPauses: createPauseRenewal({ pauses, routes, onResumed, log }),
+    copyKnown: deps.known
+      ? createKnownCopy({ deviceIds: deps.known, known: knownDevices, expel, log })
+      : forgetKnown,
     removeRows: createRemoval({ retention: ledger, log, now }),
     removeJobs: createJobRemoval({ outbound, log, now }),
   });

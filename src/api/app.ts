@@ -22,6 +22,7 @@ import { type ApiKey, guardRoutes } from './auth.ts';
 import { batchRoutes } from './batch.ts';
 import { commandRoutes } from './commands.ts';
 import { deadRoutes } from './dead.ts';
+import { deviceRemovalRoutes } from './device-removal.ts';
 import { deviceRoutes, type PresenceReading } from './devices.ts';
 import { describeRoutes, serveDocs } from './docs.ts';
 import { explainRoutes } from './explain.ts';
@@ -43,6 +44,8 @@ export type ApiDeps = {
   useCases: UseCases;
   ledger: Pick<Ledger, 'find' | 'list'>;
   devices: Pick<Devices, 'list' | 'register'>;
+  /** Lets a registered device log in at once, where only known devices may. */
+  admit?: (deviceId: string) => Promise<unknown>;
   presence: PresenceReading;
   pauses: Pick<Pauses, 'list'>;
   schedules: Schedules;
@@ -152,6 +155,7 @@ export function createApi(deps: ApiDeps): FastifyInstance {
     explainRoutes(v1, parts);
     deadRoutes(v1, parts);
     deviceRoutes(v1, parts);
+    deviceRemovalRoutes(v1, parts);
     pauseRoutes(v1, parts);
     scheduleRoutes(v1, parts);
     protocolRoutes(v1, deps);

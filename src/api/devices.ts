@@ -2,7 +2,8 @@
 import type { FastifyInstance } from 'fastify';
 import type { Static } from 'typebox';
 import { readDeviceId } from '../../queues/accept-check.ts';
-import { DownlinkError } from '../errors.ts';
+import { DownlinkError, messageOf } from '../errors.ts';
+import type { Log } from '../log/log.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { Device, Devices, Pause, Pauses } from '../store/contract.ts';
 import type { DeviceLookup } from '../store/device-lookup.ts';
@@ -37,6 +38,9 @@ type PausedJson = { since: string; by: string; reason: string | null };
 
 export type DeviceRoutes = {
   devices: Pick<Devices, 'list' | 'register'>;
+  /** Lets a registered device log in at once, where only known devices may. */
+  admit?: (deviceId: string) => Promise<unknown>;
+  log: Log;
   presence: PresenceReading;
   protocols: readonly Protocol[];
   showDevice: ShowDevice;
@@ -47,7 +51,7 @@ const DEFAULT_LIMIT = 50;
 const MAX_ROUNDS = 10;
 
 export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
-  const { devices, presence, protocols, showDevice } = deps;
+  const { devices, presence, protocols, showDevice, admit, log } = deps;
 
   app.get<{ Querystring: Static<typeof DeviceQuery> }>(
     '/devices',
@@ -102,6 +106,10 @@ export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
     async (request, reply) => {
       const { deviceId, protocol } = readRegistration(request.params.id, request.body?.protocol);
       const isNew = await devices.register(deviceId, protocol);
+      await admit?.(deviceId).catch((error: unknown) => {
+        // A worker puts the copy right, within minutes.
+        log.warn({ deviceId, error: messageOf(error) }, 'device not yet known to the gateways');
+      });
       reply.code(isNew ? 201 : 200);
       return showDevice(deviceId);
     },

@@ -7,6 +7,7 @@ import { createBoardRetry } from '../../dashboard/retry.ts';
 import { createOutbound } from '../../queues/outbound.ts';
 import { createScheduleQueue } from '../../queues/schedules.ts';
 import { createKeys } from '../bridge/keys.ts';
+import { createExpel, createKnownDevices } from '../bridge/known-devices.ts';
 import { createOutbox } from '../bridge/outbox.ts';
 import { createPresence, liveGateways } from '../bridge/presence.ts';
 import { createRoutes } from '../bridge/routes.ts';
@@ -24,6 +25,7 @@ import { createLog, type Log } from '../log/log.ts';
 import { createMetrics } from '../metrics/metrics.ts';
 import { protocols } from '../protocols/index.ts';
 import { createDatabase } from '../store/database.ts';
+import { createDeviceIds } from '../store/device-ids.ts';
 import { createDeviceLookup } from '../store/device-lookup.ts';
 import { createDevices } from '../store/devices.ts';
 import { createLedger } from '../store/ledger.ts';
@@ -110,6 +112,8 @@ export async function openApi({
     outbox,
     devices,
     deviceLookup,
+    deviceIds: createDeviceIds({ database }),
+    expel: createExpel({ redis, keys, outbox }),
     presence,
     pauses,
     protocols,
@@ -132,11 +136,15 @@ export async function openApi({
     log,
   });
   const failures = createFailures();
+  const known = createKnownDevices({ redis, keys });
   const app = createApi({
     apiId,
     useCases,
     ledger,
     devices,
+    ...(config.devices.admission === 'known' && {
+      admit: (deviceId: string) => known.add([deviceId]),
+    }),
     presence,
     pauses,
     schedules: createSchedules({ database }),

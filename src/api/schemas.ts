@@ -325,6 +325,8 @@ export const WaitQuery = Type.Object(
 
 export const IdParams = Type.Object({ id: Type.String({ maxLength: 64 }) });
 
+export const NoContent = Type.Null({ description: 'Done; there is nothing to say' });
+
 const anyProblem = (description: string) => ({ ...Problem, description });
 
 /** The problems any guarded route may answer with. */

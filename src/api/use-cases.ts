@@ -7,6 +7,7 @@ import type { Caps } from '../../queues/line.ts';
 import { createReplay } from '../../queues/replay.ts';
 import { createTakeBack } from '../../queues/take-back.ts';
 import type { Keys } from '../bridge/keys.ts';
+import type { Expel } from '../bridge/known-devices.ts';
 import type { Outbox } from '../bridge/outbox.ts';
 import type { Routes } from '../bridge/routes-contract.ts';
 import type { Withdrawals } from '../bridge/withdrawals.ts';
@@ -14,8 +15,10 @@ import type { Command } from '../command.ts';
 import type { Log } from '../log/log.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { Devices, Ledger, Pauses } from '../store/contract.ts';
+import type { DeviceIds } from '../store/device-ids.ts';
 import type { DeviceLookup as CachedLookup } from '../store/device-lookup.ts';
 import { createCancel } from './cancel.ts';
+import { createRemoveDevice } from './device-removal.ts';
 import { createShowDevice, type PresenceReading } from './devices.ts';
 import { createExplain } from './explain.ts';
 import { createLookup } from './lookup.ts';
@@ -29,7 +32,9 @@ export type UseCaseDeps = {
   outbox: Outbox;
   devices: Pick<Devices, 'find'>;
   /** What accept asks; it is told of registrations at once. */
-  deviceLookup: DeviceLookup & Pick<CachedLookup, 'put'>;
+  deviceLookup: DeviceLookup & Pick<CachedLookup, 'put' | 'drop'>;
+  deviceIds: Pick<DeviceIds, 'remove'>;
+  expel: Expel;
   presence: PresenceReading;
   pauses: Pauses;
   protocols: readonly Protocol[];
@@ -84,6 +89,7 @@ export function createUseCases(deps: UseCaseDeps) {
     cancel: createCancel({ lookup, ledger, outbound, routes, withdrawals, takeBack, endsTravel }),
     deadLetters: createDeadLetters({ ledger, outbound, replay, log, now }),
     pausing: createPausing({ pauses, routes, outbox, keys, log, now }),
+    removeDevice: createRemoveDevice(deps),
     showDevice: createShowDevice({ devices, deviceLookup, presence, pauses }),
     explain: createExplain({
       lookup,

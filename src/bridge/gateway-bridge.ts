@@ -27,9 +27,20 @@ export type Login =
        * says until then may be an answer to one of them.
        */
       recalled?: Promise<void>;
+      /** Set when another gateway held the device: resolves with its session if that was alive. Never rejects. */
+      takenFrom?: Promise<Holder | null>;
     }
-  /** The id logs in too often from several places; refused for `retryAfterMs`. */
-  | { granted: false; reason: 'flapping'; retryAfterMs: number };
+  | Denial;
+
+/** Whose session of a device stands, or stood. */
+export type Holder = { gatewayId: string; epoch: number };
+
+/** Refused, and not to be asked again for `retryAfterMs`. */
+export type Denial = { granted: false; retryAfterMs: number } & (
+  | { /** The id logs in too often from several places. */ reason: 'flapping' }
+  | { /** Its session lives there, and takeovers are denied. */ reason: 'taken'; holder: Holder }
+  | { /** Only known devices may, and this is none. */ reason: 'not-known' }
+);
 
 /** Something a device said, for the uplink writer. */
 export type Report = {
@@ -53,8 +64,14 @@ export type GatewayBridge = {
   drain(): void;
   /** Gives back the lease. Call after the last session is closed. */
   stop(): Promise<void>;
-  /** Registers a session; the newest login wins and older ones are told to close. Rejects when Redis is away. */
-  login(deviceId: string, protocol: string): Promise<Login>;
+  /**
+   * Registers a session; the newest login wins and older ones are told to close, unless takeovers are denied.
+   * `standsHere` tells whether a session of the device stands on this gateway. Rejects when Redis is away, or
+   * cannot tell whether the device is known.
+   */
+  login(deviceId: string, protocol: string, standsHere?: () => boolean): Promise<Login>;
+  /** Whether the device may be served while its login cannot be answered. */
+  vouchesFor(deviceId: string): boolean;
   /** Removes the presence if it still has this epoch. */
   logout(deviceId: string, epoch: number): Promise<void>;
   /** Whether this gateway's lease still stands; without it nothing may be written. Synchronous. */

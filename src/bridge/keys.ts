@@ -40,6 +40,11 @@ export function createKeys(prefix: string, shards: number) {
     lines: (shard: number) => `${tag(shard)}:lines`,
     /** Set of the devices of a shard whose marks say that they are paused. */
     pausedDevices: (shard: number) => `${tag(shard)}:paused-devices`,
+    /** Set of the ids of a shard that may log in where only known devices may: the copy of a column of the ledger. */
+    knownDevices: (shard: number) => `${tag(shard)}:known`,
+    /** Set once that copy is whole · set since its filling began: both are gone when Redis lost its memory. */
+    knownLoaded: (shard: number) => `${tag(shard)}:known-loaded`,
+    knownFilling: (shard: number) => `${tag(shard)}:known-filling`,
     /** Hash of command id → written frame whose answer may still come. */
     unanswered: (deviceId: string) => `${tagOf(deviceId)}:unanswered:${deviceId}`,
     /** Hash of worker id → its last heartbeat, Unix milliseconds of Redis. */

@@ -57,8 +57,16 @@ export type Withdraw = Static<typeof Withdraw>;
 const Settled = Type.Object({ t: Type.Literal('settled'), id: CommandId, attempt: AttemptNo });
 export type Settled = Static<typeof Settled>;
 
-/** Gateway → gateway: a newer login of this device exists; sessions of an older epoch are over. */
-const Evict = Type.Object({ t: Type.Literal('evict'), deviceId: DeviceId, epoch: Millis });
+/**
+ * Gateway → gateway: a newer login of this device exists; sessions of an older epoch are over. With `removed` there
+ * is none: the device was removed, and no gateway speaks for it any more.
+ */
+const Evict = Type.Object({
+  t: Type.Literal('evict'),
+  deviceId: DeviceId,
+  epoch: Millis,
+  removed: Type.Optional(Type.Literal(true)),
+});
 export type Evict = Static<typeof Evict>;
 
 /**

@@ -56,22 +56,50 @@ function parseBeat(gatewayId: string, text: string): GatewayBeat | null {
 
 const directoryMs = 1_000;
 
-/** Reads presences; the directory of gateways is read at most once a second. */
-export function createPresence({ redis, keys }: { redis: Redis; keys: Keys }): PresenceReader {
+export type Directory = {
+  /** The gateways that lived within the last second. */
+  gateways(): Promise<ReadonlyMap<string, GatewayBeat>>;
+  /** Whether it lives; one that was not there a moment ago is looked for again. */
+  isLive(gatewayId: string): Promise<boolean>;
+};
+
+/** The directory of gateways, read at most once a second, and by all who ask meanwhile at once. */
+export function createDirectory({ redis, keys }: { redis: Redis; keys: Keys }): Directory {
   let directory: Promise<Map<string, GatewayBeat>> | undefined;
   let readAt = 0;
+  let reading = false;
+
+  function read(): Promise<Map<string, GatewayBeat>> {
+    readAt = performance.now();
+    reading = true;
+    const asked = liveGateways(redis, keys).finally(() => {
+      reading = false;
+    });
+    directory = asked;
+    asked.catch(() => {
+      if (directory === asked) directory = undefined;
+    });
+    return asked;
+  }
 
   function gateways(): Promise<Map<string, GatewayBeat>> {
-    const now = performance.now();
-    if (!directory || now - readAt > directoryMs) {
-      readAt = now;
-      directory = liveGateways(redis, keys);
-      directory.catch(() => {
-        directory = undefined;
-      });
-    }
-    return directory;
+    return directory && performance.now() - readAt <= directoryMs ? directory : read();
   }
+
+  return {
+    gateways,
+    async isLive(gatewayId) {
+      const askedAt = performance.now();
+      if ((await gateways()).has(gatewayId)) return true;
+      if (readAt >= askedAt) return false;
+      return (await (reading && directory ? directory : read())).has(gatewayId);
+    },
+  };
+}
+
+/** Reads presences. */
+export function createPresence({ redis, keys }: { redis: Redis; keys: Keys }): PresenceReader {
+  const { gateways } = createDirectory({ redis, keys });
 
   async function findMany(deviceIds: readonly string[]): Promise<Map<string, Presence>> {
     const found = new Map<string, Presence>();

@@ -7,6 +7,7 @@ import { createEnds, resendEveryMs } from './ends.ts';
 import { createFlush } from './flush.ts';
 import type { GatewayBridge, GatewayHandlers, Login, Report } from './gateway-bridge.ts';
 import type { Keys } from './keys.ts';
+import { type AdmissionRule, createLogins, type Takeover } from './logins.ts';
 import { parseBatch } from './messages.ts';
 import { createOutbox } from './outbox.ts';
 import { createRecall } from './recall.ts';
@@ -20,6 +21,10 @@ export type GatewayBridgeDeps = {
   keys: Keys;
   log: Log;
   leaseMs?: number;
+  /** Who keeps a device id that logs in twice: its newest login, or the session that lives. */
+  takeover?: Takeover;
+  /** Whether any device may log in, or only those of the copy of known devices. */
+  admission?: AdmissionRule;
   /** Paces the announcing of devices that return to parked commands; without it all are announced at once. */
   flushPacer?: Pacer;
   /** Most entries in the uplink stream before heartbeats, and only they, are dropped. */
@@ -29,9 +34,6 @@ export type GatewayBridgeDeps = {
   onMessages?: (direction: 'in' | 'out', count: number) => void;
 };
 
-/** Takeovers of one id within the window before it counts as flapping. */
-const flapWindowMs = 60_000;
-const maxTakeovers = 30;
 const registerChunk = 500;
 /** An answer that comes within this time tells of the write as well, and saves its receipt. */
 const receiptDelayMs = 15;
@@ -63,6 +65,8 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
     },
   });
   const recall = createRecall({ redis, keys, log });
+  const { takeover = 'newest', admission = 'open' } = deps;
+  const logins = createLogins({ gatewayId, redis, keys, takeover, admission });
   const receipts = new Map<string, { channel: string; message: object }>();
   let receiptTimer: NodeJS.Timeout | undefined;
   let handlers: GatewayHandlers | undefined;
@@ -87,6 +91,7 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
       else if (message.t === 'withdraw') handlers.withdraw(message);
       else if (message.t === 'remember') handlers.remember(message);
       else if (message.t === 'evict') {
+        if (message.removed) logins.forget(message.deviceId);
         flush.left(message.deviceId, message.epoch - 1);
         handlers.evict(message);
       } else {
@@ -138,19 +143,20 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
 
   async function register({ deviceId, protocol, epoch }: Registration): Promise<void> {
     const parkedKey = keys.parked(deviceId);
-    const [[ours, parked], unanswered] = await Promise.all([
-      redis.dlRegister(keys.presence(deviceId), parkedKey, gatewayId, protocol, String(epoch)),
+    const [{ verdict, parked }, unanswered] = await Promise.all([
+      logins.register({ deviceId, protocol, epoch }),
       redis.hlen(keys.unanswered(deviceId)),
     ]);
-    if (Number(ours) === 0) {
+    if (verdict !== 'registered') {
       // Of an older epoch than the one that stands there; a newer session of ours stays.
-      handlers?.evict({ t: 'evict', deviceId, epoch: epoch + 1 });
+      const evict = { t: 'evict', deviceId, epoch: epoch + 1 } as const;
+      handlers?.evict(verdict === 'removed' ? { ...evict, removed: true } : evict);
       flush.left(deviceId, epoch);
       return;
     }
     // What was to be remembered while we were deaf was said to nobody.
     if (unanswered > 0) await remembered(deviceId, unanswered);
-    if (Number(parked) === 0) return;
+    if (parked === 0) return;
     const range = ['-inf', `(${blockedScore}`, 'WITHSCORES', 'LIMIT', 0, 1] as const;
     const [, urgency] = await redis.zrangebyscore(parkedKey, ...range);
     if (urgency !== undefined) flush.returned(deviceId, epoch, Number(urgency));
@@ -211,30 +217,24 @@ export function createGatewayBridge(deps: GatewayBridgeDeps): GatewayBridge {
       const gone = JSON.stringify({ v: 1, from: gatewayId, m: [{ t: 'gateway-gone', gatewayId }] });
       await redis.publish(keys.eventsChannel(), gone).catch(() => undefined);
     },
-    async login(deviceId, protocol) {
-      const reply = await redis.dlLogin(
-        keys.presence(deviceId),
-        keys.parked(deviceId),
-        keys.unanswered(deviceId),
-        gatewayId,
-        protocol,
-        flapWindowMs,
-        maxTakeovers,
-      );
-      if (Number(reply[0]) === 0) {
-        return { granted: false, reason: 'flapping', retryAfterMs: Number(reply[1]) };
+    async login(deviceId, protocol, standsHere = () => false) {
+      const grant = await logins.logIn(deviceId, protocol, standsHere);
+      if (!grant.granted) return grant;
+      const { epoch, parked, unanswered, urgency, old } = grant;
+      const login: Login = { granted: true, epoch, parked };
+      if (old && old.gatewayId !== gatewayId) {
+        outbox.send(keys.gatewayChannel(old.gatewayId), { t: 'evict', deviceId, epoch });
+        login.takenFrom = logins.isLive(old.gatewayId).then(
+          (lived) => (lived ? old : null),
+          () => null,
+        );
       }
-      const [, , parked, oldGateway, , unanswered, urgency] = reply;
-      const epoch = Number(reply[1]);
-      if (oldGateway && oldGateway !== gatewayId) {
-        outbox.send(keys.gatewayChannel(String(oldGateway)), { t: 'evict', deviceId, epoch });
-      }
-      // Empty where an older command holds back all that is parked: that one's end wakes them.
-      if (urgency !== '') flush.returned(deviceId, epoch, Number(urgency));
-      const login: Login = { granted: true, epoch, parked: Number(parked) };
-      if (Number(unanswered) > 0) login.recalled = remembered(deviceId, Number(unanswered));
+      // None where an older command holds back all that is parked: that one's end wakes them.
+      if (urgency !== null) flush.returned(deviceId, epoch, urgency);
+      if (unanswered > 0) login.recalled = remembered(deviceId, unanswered);
       return login;
     },
+    vouchesFor: logins.vouchesFor,
     async logout(deviceId, epoch) {
       flush.left(deviceId, epoch);
       await redis.dlLogout(keys.presence(deviceId), gatewayId, String(epoch));

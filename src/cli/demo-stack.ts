@@ -65,6 +65,10 @@ export async function startStack({ lifecycle, log, say, onLog }: StackDeps): Pro
     TCP_ADDR: anyPort,
     HTTP_ADDR: anyPort,
     GATEWAY_ADMIN_ADDR: anyPort,
+    // The fleet connects all at once.
+    DOWNLINK_TCP_RATE_LIMIT: '2000',
+    DOWNLINK_TCP_RATE_BURST: '2000',
+    DOWNLINK_TCP_MAX_CONNECTIONS: '20000',
     WORKER_ADMIN_ADDR: anyPort,
     API_KEYS: `demo:${apiKey}:read+send+admin`,
     BOARD_USERS: `${boardUser}:${password}:admin`,

@@ -21,9 +21,15 @@ program
       .default('all'),
   )
   .option('--data <dir>', 'where private stores keep their data (role all)', '.downlink')
-  .action(async ({ role, data }) => {
+  .option(
+    '--gateways <n>',
+    'gateway processes that share the port (roles all and gateway)',
+    whole,
+    1,
+  )
+  .action(async ({ role, data, gateways }) => {
     const { start } = await import('./start.ts');
-    await start({ role, dataDir: data });
+    await start({ role, dataDir: data, gateways });
   });
 
 const db = program.command('db').description('the schema of the ledger');

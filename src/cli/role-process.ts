@@ -8,7 +8,7 @@ export const roles = ['gateway', 'worker', 'api'] as const;
 export type Role = (typeof roles)[number];
 
 /** The process's ready line, as it printed it. */
-export type Ready = { role: Role; tcp?: string; admin?: string; http?: string };
+export type Ready = { role: Role; tcp?: string; tls?: string; admin?: string; http?: string };
 
 export type RoleProcess = {
   role: Role;
@@ -16,6 +16,8 @@ export type RoleProcess = {
   ready: Ready;
   /** Resolves when it has ended, whatever ended it. */
   ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  /** Sends the signal; nothing happens when it has ended. */
+  signal(signal: NodeJS.Signals): void;
   /** Sends the signal and resolves when the process is gone. */
   end(signal?: NodeJS.Signals): Promise<void>;
 };
@@ -86,6 +88,7 @@ export async function startRole(options: RoleProcessOptions): Promise<RoleProces
     pid: child.pid!,
     ready,
     ended,
+    signal: (signal) => void child.kill(signal),
     async end(signal = 'SIGTERM') {
       child.kill(signal);
       await ended;

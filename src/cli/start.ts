@@ -1,44 +1,79 @@
-/** `downlink start`: one role in this process, or one of each under a supervisor. */
+/** `downlink start`: one role in this process, or several processes under a supervisor. */
 import { randomBytes } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import { type Config, loadConfig, processEnv } from '../config/config.ts';
 import { discover } from '../discovery/discovery.ts';
-import { createLifecycle } from '../lifecycle/lifecycle.ts';
-import { createLog } from '../log/log.ts';
+import { DownlinkError } from '../errors.ts';
+import { createLifecycle, type Lifecycle, onSignal } from '../lifecycle/lifecycle.ts';
+import { createLog, type Log } from '../log/log.ts';
 import { migrate } from '../store/migrate.ts';
-import { roles, startRole } from './role-process.ts';
+import { maxGateways, startGatewayGroup } from './gateway-group.ts';
+import { type RoleProcess, type roles, startRole } from './role-process.ts';
+import { superviseRole } from './supervised-role.ts';
 
 export type StartOptions = {
   role: 'all' | (typeof roles)[number];
   /** Where private servers keep their data; only with role all. */
   dataDir: string;
+  /** Gateway processes that share one port; only with the roles all and gateway. */
+  gateways?: number;
 };
 
 /** Starts the role; returns when it is ready. It ends by a signal. */
-export async function start({ role, dataDir }: StartOptions): Promise<void> {
+export async function start({ role, dataDir, gateways = 1 }: StartOptions): Promise<void> {
+  checkGateways(role, gateways);
   const config = loadConfig();
   // Imported when asked for: a process loads its own role and no other.
   switch (role) {
     case 'gateway':
+      if (gateways > 1) return supervise(config, (site) => startGateways(site, gateways));
       return (await import('../gateway/main.ts')).runGateway({ config });
     case 'worker':
       return (await import('../../workers/main.ts')).runWorker({ config });
     case 'api':
       return (await import('../api/main.ts')).runApi({ config });
     case 'all':
-      return startAll(config, dataDir);
+      return supervise(config, (site) => startAll(site, dataDir, gateways));
   }
 }
 
-const restartAfterMs = 1_000;
+function checkGateways(role: StartOptions['role'], gateways: number): void {
+  if (!Number.isInteger(gateways) || gateways < 1 || gateways > maxGateways) {
+    throw new DownlinkError('CONFIG_INVALID', `--gateways takes a number from 1 to ${maxGateways}`);
+  }
+  if (gateways > 1 && role !== 'all' && role !== 'gateway') {
+    const text = `--gateways goes with --role all or --role gateway, not with --role ${role}`;
+    throw new DownlinkError('CONFIG_INVALID', text);
+  }
+}
 
-/** Finds or starts both stores, migrates, and keeps one process of each role running. */
-async function startAll(config: Config, dataDir: string): Promise<void> {
+type Site = {
+  config: Config;
+  lifecycle: Lifecycle;
+  log: Log;
+  /** Environment of the processes. */
+  env: NodeJS.ProcessEnv;
+};
+
+/** What a process may take for its end beyond its own drain. */
+const closeGraceMs = 15_000;
+
+/** Starts processes from this one; when one of the first does not start, none stays. */
+async function supervise(config: Config, startThem: (site: Site) => Promise<void>): Promise<void> {
   const log = createLog({ level: config.log.level, role: 'supervisor' });
   const lifecycle = createLifecycle({ log });
-  lifecycle.endOnSignals({ graceMs: config.worker.drainMs + config.gateway.drainMs + 15_000 });
-  const say = (line: string) => process.stderr.write(`${line}\n`);
+  const graceMs = config.worker.drainMs + config.gateway.drainMs + closeGraceMs;
+  lifecycle.endOnSignals({ graceMs });
+  try {
+    await startThem({ config, lifecycle, log, env: { ...processEnv() } });
+  } catch (error) {
+    await lifecycle.close().catch(() => undefined);
+    throw error;
+  }
+}
 
+/** Finds or starts both stores, migrates, and keeps the processes of every role running. */
+async function startAll(site: Site, dataDir: string, gateways: number): Promise<void> {
+  const { config, lifecycle, log } = site;
   const stores = await discover({
     env: processEnv(),
     redisUrl: config.redis.url,
@@ -52,7 +87,7 @@ async function startAll(config: Config, dataDir: string): Promise<void> {
   if (applied.length > 0) say(`migrations  ${applied.length} applied`);
 
   const env: NodeJS.ProcessEnv = {
-    ...processEnv(),
+    ...site.env,
     REDIS_URL: stores.redis.url,
     DATABASE_URL: stores.postgres.url,
   };
@@ -61,25 +96,34 @@ async function startAll(config: Config, dataDir: string): Promise<void> {
     env['API_KEYS'] = `local:${secret}:read+send+admin`;
     say(`API key     ${secret} (made for this run; set API_KEYS to keep one)`);
   }
-  // The gateway last to close: a worker may still wait for answers of devices.
-  for (const role of roles) {
-    lifecycle.onClose(role, await keepRunning(role), config.worker.drainMs + 15_000);
+  // The gateways last to close: a worker may still wait for answers of devices.
+  await startGateways({ ...site, env }, gateways);
+  for (const role of ['worker', 'api'] as const) {
+    const launch = () => startRole({ role, env, onLog });
+    const supervised = await superviseRole({ launch, onReady, log });
+    lifecycle.onClose(role, () => supervised.end(), config.worker.drainMs + closeGraceMs);
   }
+}
 
-  async function keepRunning(role: (typeof roles)[number]): Promise<() => Promise<void>> {
-    const launch = () => startRole({ role, env, onLog: (text) => void process.stderr.write(text) });
-    let current = await launch();
-    process.stdout.write(`${JSON.stringify(current.ready)}\n`);
-    void (async () => {
-      for (;;) {
-        const { code, signal } = await current.ended;
-        if (lifecycle.closing()) return;
-        log.error({ role, code, signal }, 'process ended; it is started again');
-        await delay(restartAfterMs);
-        if (lifecycle.closing()) return;
-        current = await launch();
-      }
-    })().catch((error) => log.fatal({ role, error }, 'process does not come back'));
-    return () => current.end();
-  }
+async function startGateways({ config, lifecycle, log, env }: Site, count: number): Promise<void> {
+  const group = await startGatewayGroup({ config, count, env, onReady, onLog, log });
+  lifecycle.onClose('gateways', () => group.end(), config.gateway.drainMs + closeGraceMs);
+  // Without certificates to read again a gateway ends by it, and so does everything.
+  if (config.tls.addr === undefined) return;
+  lifecycle.onClose(
+    'certificate reload',
+    onSignal('SIGHUP', () => group.signal('SIGHUP')),
+  );
+}
+
+function onReady({ ready, pid }: RoleProcess): void {
+  process.stdout.write(`${JSON.stringify({ ...ready, pid })}\n`);
+}
+
+function onLog(text: string): void {
+  process.stderr.write(text);
+}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`);
 }

@@ -41,6 +41,16 @@ export function loadConfig({ env = processEnv(), cwd }: ConfigSources = {}): Con
   if (poolMin > poolMax) {
     faults.push(`database.pool_min (${poolMin}) is more than database.pool_max (${poolMax})`);
   }
+  const { addr, certFile, keyFile, caFile, clientCert, subjectDeviceId } = config.tls;
+  if (addr !== undefined && !(certFile && keyFile)) {
+    faults.push('tls.addr is set, so tls.cert and tls.key must name the files of the certificate');
+  }
+  if (clientCert !== 'none' && !caFile) {
+    faults.push(`tls.client_cert is ${clientCert}, so tls.ca must name who signs the certificates`);
+  }
+  if (subjectDeviceId && clientCert === 'none') {
+    faults.push('tls.subject_device_id needs tls.client_cert to be optional or required');
+  }
   if (faults.length === 0) return config;
   const count = faults.length === 1 ? '1 fault' : `${faults.length} faults`;
   throw new DownlinkError(
@@ -158,6 +168,43 @@ function configOf(values: Values) {
       loginTimeoutMs: must(values['tcp.login_timeout_ms']),
       idleFactor: must(values['tcp.idle_factor']),
       maxUnsentBytes: must(values['tcp.max_unsent_bytes']),
+      reusePort: must(values['tcp.reuse_port']),
+      maxConnections: must(values['tcp.max_connections']),
+      waitMs: must(values['tcp.wait']),
+      waitingRoom: must(values['tcp.waiting_room']),
+      rateLimit: must(values['tcp.rate_limit']),
+      rateBurst: must(values['tcp.rate_burst']),
+      breaker: {
+        threshold: must(values['tcp.breaker.threshold']),
+        timeoutMs: must(values['tcp.breaker.timeout']),
+        halfOpenMax: must(values['tcp.breaker.half_open_max']),
+      },
+      address: {
+        maxConnections: must(values['tcp.address.max_connections']),
+        rateLimit: must(values['tcp.address.rate_limit']),
+      },
+      ban: {
+        threshold: must(values['tcp.ban.threshold']),
+        windowMs: must(values['tcp.ban.window']),
+        durationMs: must(values['tcp.ban.duration']),
+      },
+      deviceRate: must(values['tcp.device_rate']),
+      deviceBurst: must(values['tcp.device_burst']),
+      stallTimeoutMs: must(values['tcp.stall_timeout']),
+      takeover: must(values['tcp.takeover']),
+    },
+    devices: { admission: must(values['devices.admission']) },
+    tls: {
+      addr: values['tls.addr'] ?? undefined,
+      certFile: values['tls.cert'] ?? undefined,
+      keyFile: values['tls.key'] ?? undefined,
+      caFile: values['tls.ca'] ?? undefined,
+      clientCert: must(values['tls.client_cert']),
+      subjectDeviceId: must(values['tls.subject_device_id']),
+    },
+    alerts: {
+      webhookUrl: values['alerts.webhook_url'] ?? undefined,
+      coalesceMs: must(values['alerts.coalesce']),
     },
     gateway: {
       id: values['gateway.id'] ?? `gw-${randomBytes(3).toString('hex')}`,

@@ -24,27 +24,40 @@ export function yamlExample(): string {
     '# Every setting, with its default. Copy to downlink.yaml what differs.',
     '# The environment wins over this file.',
   ];
-  let section = '';
+  let open: string[] = [];
   for (const key of sorted(keys)) {
-    const [head = '', name = ''] = key.split('.');
+    const path = key.split('.');
+    const name = path.pop() ?? '';
     const { env, about, initial } = settings[key];
-    if (head !== section) lines.push('', `${head}:`);
-    section = head;
+    for (const [depth, section] of path.entries()) {
+      if (open[depth] === section) continue;
+      open = path.slice(0, depth + 1);
+      if (depth === 0) lines.push('');
+      lines.push(`${'  '.repeat(depth)}${section}:`);
+    }
+    open = path;
+    const indent = '  '.repeat(path.length);
     lines.push(
-      `  # ${about} (${env})`,
-      `  ${name}: ${initial === null ? '' : plain(initial)}`.trimEnd(),
+      `${indent}# ${about} (${env})`,
+      `${indent}${name}: ${initial === null ? '' : plain(initial)}`.trimEnd(),
     );
   }
   return `${lines.join('\n')}\n`;
 }
 
-/** Sections in the order of their first key, each in one piece. */
+/** Sections in the order of their first key, each in one piece, what they hold themselves first. */
 function sorted(all: readonly Key[]): Key[] {
   const sections = [...new Set(all.map((key) => key.split('.')[0]))];
-  return sections.flatMap((section) => all.filter((key) => key.split('.')[0] === section));
+  return sections.flatMap((section) => {
+    const own = all.filter((key) => key.split('.')[0] === section);
+    return own.toSorted(
+      (a, b) => Number(a.split('.').length > 2) - Number(b.split('.').length > 2),
+    );
+  });
 }
 
 function plain(initial: string): string {
+  if (initial === 'true' || initial === 'false') return initial;
   const number = Number(initial);
   return stringify(initial !== '' && Number.isFinite(number) ? number : initial).trim();
 }

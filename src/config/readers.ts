@@ -44,6 +44,24 @@ export function decimal(lowest: number, highest: number) {
   };
 }
 
+/** A time with its unit, such as `500ms`, `30s`, `5m`, `1h`; a bare number is seconds. Reads as milliseconds. */
+export function duration(lowestMs: number, highestMs: number) {
+  const units: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+  return (text: string): number => {
+    const [, digits, unit = 's'] = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h)?$/.exec(text.trim()) ?? [];
+    const ms = Number(digits) * (units[unit] ?? Number.NaN);
+    if (Number.isFinite(ms) && ms >= lowestMs && ms <= highestMs) return Math.round(ms);
+    throw new Error(
+      `${JSON.stringify(text)} is no time from ${lowestMs} ms to ${highestMs} ms, such as 500ms, 30s or 5m`,
+    );
+  };
+}
+
+export function flag(text: string): boolean {
+  if (text === 'true' || text === 'false') return text === 'true';
+  throw new Error(`${JSON.stringify(text)} is neither true nor false`);
+}
+
 export function oneOf<const T extends string>(choices: readonly T[]) {
   return (text: string): T => {
     const choice = choices.find((each) => each === text);

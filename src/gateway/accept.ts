@@ -1,4 +1,4 @@
-/** The listening socket. What is to be decided about a peer before it costs anything belongs here. */
+/** A listening socket. Who may come in is decided by the admission, what is said by the connection. */
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { ALL_INTERFACES, formatAddr, parseAddr } from '../config/addr.ts';
 import { DownlinkError } from '../errors.ts';
@@ -17,6 +17,8 @@ export type Accept = {
 export type AcceptDeps = {
   /** `host:port`, `[v6]:port` or `:port`; port 0 is chosen by the system. */
   addr: string;
+  /** Several processes listen on the port, and the system spreads the connections over them. */
+  reusePort?: boolean;
   onSocket: (socket: Socket) => void;
   clock: Clock;
   log: Log;
@@ -24,15 +26,19 @@ export type AcceptDeps = {
 
 /** All devices of a gateway that restarted knock at once; the system bounds it further. */
 const BACKLOG = 4096;
+/** What the system hands over of a peer that is not being read: several times the largest frame. */
+const READ_AHEAD_BYTES = 16 * 1024;
 /** A modem that lost its power says nothing; the system finds out when the heartbeats do not. */
 const KEEP_ALIVE_MS = 60_000;
 
-export function createAccept({ addr, onSocket, clock, log }: AcceptDeps): Accept {
+export function createAccept(deps: AcceptDeps): Accept {
+  const { addr, reusePort = false, onSocket, clock, log } = deps;
   const { host = ALL_INTERFACES, port } = parseAddr(addr);
   const onFailure = createThrottle(clock);
   const server = createServer({
     noDelay: true,
     keepAlive: true,
+    highWaterMark: READ_AHEAD_BYTES,
     keepAliveInitialDelay: KEEP_ALIVE_MS,
   });
   server.on('connection', onSocket);
@@ -46,7 +52,7 @@ export function createAccept({ addr, onSocket, clock, log }: AcceptDeps): Accept
           );
         };
         server.once('error', refuse);
-        server.listen({ host, port, backlog: BACKLOG }, () => {
+        server.listen({ host, port, backlog: BACKLOG, reusePort }, () => {
           server.off('error', refuse);
           // One failed accept, for want of descriptors say, must not end the process.
           server.on('error', (error) => {

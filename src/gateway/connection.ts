@@ -9,9 +9,10 @@ import type {
   Message,
   Protocol,
 } from '../protocols/protocol.ts';
+import type { Ticket } from './admission/ticket.ts';
 import type { Clock } from './clock.ts';
 import type { Cork } from './cork.ts';
-import type { CloseReason, Counts } from './counts.ts';
+import type { CloseReason, Counts, LoginFailure } from './counts.ts';
 import type { GatewayOptions } from './options.ts';
 import type { Session } from './session.ts';
 import { Timer, type TimerTarget, type TimerWheel } from './timer-wheel.ts';
@@ -29,6 +30,12 @@ export type ConnectionHost = {
   message(connection: Connection, message: Message): void;
   /** Time to look whether sessions of this connection have gone silent. */
   checkSessions(connection: Connection): void;
+  /** A session of it stands or is served for the first time. */
+  loggedIn(connection: Connection): void;
+  /** It closed for what its peer did, and never had a session that was served. */
+  misbehaved(connection: Connection): void;
+  /** Our own code threw while handling it; it is closed for that, and nothing else is touched. */
+  broke(connection: Connection, error: unknown): void;
   /** It will neither read nor write again; called once, before its sessions are closed. */
   closed(connection: Connection, reason: CloseReason): void;
   /** The socket's descriptor is free again. */
@@ -41,11 +48,26 @@ type OwnedSocket = Socket & { [owner]: Connection };
 
 const noSessions: readonly Session[] = [];
 const NEVER = Number.POSITIVE_INFINITY;
+/** What is read before the budget is looked at again: a few dozen frames at most. */
+const SLICE_BYTES = 1024;
+/** A stall is found out this fraction of its timeout late at most. */
+const STALL_LOOKS = 4;
+/** Ends that are the peer's own doing when it never logged in. */
+const misbehaviours: Partial<Record<CloseReason, LoginFailure>> = {
+  'login-timeout': 'login-timeout',
+  'no-frame': 'no-frame',
+  garbage: 'garbage',
+  'wrong-device': 'wrong-device',
+};
 
 export class Connection implements TimerTarget {
   readonly #host: ConnectionHost;
   readonly #socket: OwnedSocket;
   readonly #timer = new Timer(this);
+  /** Its place, to be given back by the host. */
+  readonly ticket: Ticket;
+  /** The only id it may speak for, as its certificate says; null: any. */
+  readonly fixedDeviceId: string | null;
   /** Null until the first bytes have shown it. */
   protocol: Protocol | null = null;
   /** The device ids that speak on it: one, or many behind a host. */
@@ -54,6 +76,7 @@ export class Connection implements TimerTarget {
   modem: Fields | null = null;
   /** Reports of this connection that are being stored. */
   pendingReports = 0;
+  /** Only while part of a frame is pending: an idle connection holds none. */
   #decoder: Decoder | null = null;
   /** Bytes from before the protocol was known. */
   #head: Uint8Array | null = null;
@@ -61,18 +84,33 @@ export class Connection implements TimerTarget {
   #corked = false;
   /** Anything at all that made sense; a modem's plain text does. */
   #sound = false;
+  #loggedIn = false;
   readonly #openedAt: number;
   /** The last sound frame of a device. */
   #heardAt: number;
   #checkAt = NEVER;
   /** When the frame that is being waited for began. */
   #partialSince = NEVER;
+  /** What was read is paid for by then, at the device's rate: the whole state of a leaky bucket. */
+  #paidAt = 0;
+  /** Since when nothing is read, for the peer sent too fast. */
+  #pausedSince = NEVER;
+  /** When the socket last took bytes, and how many it had taken; looked at only while some wait. */
+  #stalledSince = NEVER;
+  #takenBytes = 0;
   #garbageBytes = 0;
   #garbageSince = 0;
 
-  constructor(host: ConnectionHost, socket: Socket) {
+  constructor(
+    host: ConnectionHost,
+    socket: Socket,
+    ticket: Ticket,
+    fixedDeviceId: string | null = null,
+  ) {
     this.#host = host;
     this.#socket = socket as OwnedSocket;
+    this.ticket = ticket;
+    this.fixedDeviceId = fixedDeviceId;
     this.#openedAt = host.clock.ticks();
     this.#heardAt = this.#openedAt;
     this.#socket[owner] = this;
@@ -92,36 +130,60 @@ export class Connection implements TimerTarget {
     return `${this.#socket.remoteAddress ?? '?'}:${this.#socket.remotePort ?? 0}`;
   }
 
-  /** Hands the frame to the socket; false when it takes no more, and then nothing of it was written. */
-  write(frame: Uint8Array): boolean {
+  /**
+   * Hands the frame to the socket; false when it takes no more, and then nothing of it was written.
+   * The name is the message's, for the count.
+   */
+  write(frame: Uint8Array, name = 'unknown'): boolean {
     const socket = this.#socket;
     if (this.#closed || !socket.writable) return false;
-    if (socket.writableLength + frame.length > this.#host.options.unsentBytes) {
+    const { options, cork, counts } = this.#host;
+    if (socket.writableLength + frame.length > options.unsentBytes) {
       this.close('slow-reader');
       return false;
     }
     if (!this.#corked) {
       this.#corked = true;
       socket.cork();
-      this.#host.cork.add(this);
+      cork.add(this);
     }
     socket.write(frame);
-    if (this.protocol) this.#host.counts.framesOut[this.protocol.name]! += 1;
+    counts.bytesOut += frame.length;
+    if (this.protocol) counts.message('out', this.protocol.name, name);
     return true;
   }
 
   uncork(): void {
     this.#corked = false;
-    this.#socket.uncork();
+    try {
+      this.#socket.uncork();
+      this.#watchWrites();
+    } catch (error) {
+      this.broke(error);
+    }
+  }
+
+  /** A session of it stands, or is served without presence. */
+  served(): void {
+    if (this.#loggedIn || this.#closed) return;
+    this.#loggedIn = true;
+    this.#host.loggedIn(this);
   }
 
   /** Ends it for that reason; what its sessions had in flight is told so at once. */
   close(reason: CloseReason): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#host.wheel.cancel(this.#timer);
+    const { wheel, counts } = this.#host;
+    wheel.cancel(this.#timer);
     this.#decoder = null;
     this.#head = null;
+    const failure = misbehaviours[reason];
+    if (failure && (!this.#loggedIn || reason === 'wrong-device')) {
+      counts.loginFailures[failure] += 1;
+    }
+    // A device that is not known is counted where it is denied.
+    if (!this.#loggedIn && (failure || reason === 'not-known')) this.#host.misbehaved(this);
     this.#host.closed(this, reason);
     this.sessions = noSessions;
     // At a drain the last answers still go out; the gateway bounds how long that may take.
@@ -134,27 +196,70 @@ export class Connection implements TimerTarget {
     this.#socket.destroy();
   }
 
+  /** Our own code threw on its behalf: it ends, the process does not. */
+  broke(error: unknown): void {
+    try {
+      this.#host.broke(this, error);
+      this.close('internal');
+    } catch (another) {
+      this.#host.log.error({ error: another }, 'broken connection not closed in order');
+    } finally {
+      this.#socket.destroy();
+    }
+  }
+
   /** Bytes came off the wire. */
   receive(chunk: Uint8Array): void {
     if (this.#closed) return;
-    const bytes = this.#decoder ? chunk : this.#recognise(chunk);
-    if (bytes && this.#decoder) this.#take(this.#decoder.push(bytes));
+    try {
+      this.#host.counts.bytesIn += chunk.length;
+      const bytes = this.protocol ? chunk : this.#recognise(chunk);
+      if (bytes) this.#read(bytes);
+    } catch (error) {
+      this.broke(error);
+    }
+  }
+
+  end(): void {
+    try {
+      this.close('peer-closed');
+    } catch (error) {
+      this.broke(error);
+    }
   }
 
   fail(error: NodeJS.ErrnoException): void {
-    this.#host.log.debug({ error, remote: this.remote }, 'connection failed');
-    this.close(error.syscall === 'write' ? 'write-error' : 'reset');
+    try {
+      this.#host.log.debug({ error, remote: this.remote }, 'connection failed');
+      this.close(error.syscall === 'write' ? 'write-error' : 'reset');
+    } catch (ours) {
+      this.broke(ours);
+    }
   }
 
   release(): void {
-    this.close('peer-closed');
+    this.end();
     this.#host.released(this);
   }
 
   onTimer(): void {
+    try {
+      this.#look();
+    } catch (error) {
+      this.broke(error);
+    }
+  }
+
+  #look(): void {
     this.#checkAt = NEVER;
     const ticks = this.#host.clock.ticks();
-    if (this.#decoder && ticks >= this.#partialDueAt()) this.#take(this.#decoder.giveUp());
+    if (this.#isStalled(ticks)) {
+      this.close('stalled');
+      return;
+    }
+    if (ticks >= this.#resumeAt()) this.#resume(ticks);
+    if (this.#decoder && ticks >= this.#partialDueAt())
+      this.#take(this.#decoder, this.#decoder.giveUp());
     if (!this.#closed) this.#host.checkSessions(this);
     if (this.#closed) return;
     const dueAt = this.#aliveUntil();
@@ -162,16 +267,106 @@ export class Connection implements TimerTarget {
       this.close(this.sessions.length > 0 ? 'idle' : 'login-timeout');
       return;
     }
-    this.#checkBy(Math.min(dueAt, this.#partialDueAt()));
+    this.#checkBy(
+      Math.min(dueAt, this.#partialDueAt(), this.#resumeAt(), this.#stallLookAt(ticks)),
+    );
+  }
+
+  /** What the system takes it takes within the call: what waits after it may wait for ever. */
+  #watchWrites(): void {
+    if (this.#closed || this.#stalledSince !== NEVER || this.#socket.writableLength === 0) return;
+    this.#stalledSince = this.#host.clock.ticks();
+    this.#takenBytes = this.#bytesTaken();
+    this.#checkBy(this.#stallLookAt(this.#stalledSince));
+  }
+
+  /** Whether bytes wait and the socket has taken none for too long. */
+  #isStalled(ticks: number): boolean {
+    if (this.#stalledSince === NEVER) return false;
+    if (this.#socket.writableLength === 0) {
+      this.#stalledSince = NEVER;
+      return false;
+    }
+    const taken = this.#bytesTaken();
+    if (taken !== this.#takenBytes) {
+      this.#takenBytes = taken;
+      this.#stalledSince = ticks;
+    }
+    return ticks >= this.#stalledSince + this.#host.options.stallTimeoutMs;
+  }
+
+  #stallLookAt(ticks: number): number {
+    if (this.#stalledSince === NEVER) return NEVER;
+    const { stallTimeoutMs } = this.#host.options;
+    return Math.min(this.#stalledSince + stallTimeoutMs, ticks + stallTimeoutMs / STALL_LOOKS);
+  }
+
+  #bytesTaken(): number {
+    return this.#socket.bytesWritten - this.#socket.writableLength;
+  }
+
+  /** Cuts and hears the bytes as long as their device may be heard; the rest goes back to the socket. */
+  #read(bytes: Uint8Array): void {
+    const { protocol } = this;
+    if (!protocol) return;
+    for (let at = 0; at < bytes.length && !this.#closed; at += SLICE_BYTES) {
+      if (this.#host.clock.ticks() < this.#solventAt()) {
+        this.#pause(bytes.subarray(at));
+        return;
+      }
+      const decoder = this.#decoder ?? protocol.decoder('up');
+      this.#take(decoder, decoder.push(bytes.subarray(at, at + SLICE_BYTES)));
+    }
+  }
+
+  /** When the debt is down to what may be sent at once. */
+  #solventAt(): number {
+    const { deviceRate, deviceBurst } = this.#host.options;
+    return this.#paidAt - (deviceBurst * 1_000) / deviceRate;
+  }
+
+  /** A connection of many devices may send as much as they may together. */
+  #charge(ticks: number): void {
+    const devices = Math.max(1, this.sessions.length);
+    this.#paidAt =
+      Math.max(this.#paidAt, ticks) + 1_000 / (this.#host.options.deviceRate * devices);
+  }
+
+  /** Stops reading, so that the system's buffers and then the peer itself must wait. Nothing is lost. */
+  #pause(rest: Uint8Array): void {
+    const { counts, clock } = this.#host;
+    counts.throttled += 1;
+    counts.bytesIn -= rest.length;
+    this.#pausedSince = clock.ticks();
+    // In this order: a flowing socket would hand the bytes back at once.
+    this.#socket.pause();
+    this.#socket.unshift(rest);
+    this.#checkBy(this.#resumeAt());
+  }
+
+  #resume(ticks: number): void {
+    const pausedMs = ticks - this.#pausedSince;
+    this.#pausedSince = NEVER;
+    // Time in which nothing was read is not the peer's.
+    this.#partialSince += pausedMs;
+    this.#heardAt += pausedMs;
+    this.#socket.resume();
+  }
+
+  #resumeAt(): number {
+    return this.#pausedSince === NEVER ? NEVER : this.#solventAt();
   }
 
   #partialDueAt(): number {
+    if (this.#pausedSince !== NEVER) return NEVER;
     return this.#partialSince + (this.protocol?.limits.partialFrameMs ?? 0);
   }
 
   #aliveUntil(): number {
     const { loginTimeoutMs } = this.#host.options;
-    if (this.sessions.length > 0) return this.#heardAt + this.idleMs;
+    if (this.sessions.length > 0) {
+      return this.#pausedSince === NEVER ? this.#heardAt + this.idleMs : NEVER;
+    }
     // A modem introduces itself at once, its device only with the next heartbeat.
     return this.#openedAt + (this.#sound ? Math.max(loginTimeoutMs, this.idleMs) : loginTimeoutMs);
   }
@@ -201,7 +396,6 @@ export class Connection implements TimerTarget {
         const sniff = protocol.sniff(rest);
         if (sniff === 'match') {
           this.protocol = protocol;
-          this.#decoder = protocol.decoder('up');
           this.#dropped(at, 'noise');
           return this.#closed ? null : rest;
         }
@@ -219,17 +413,19 @@ export class Connection implements TimerTarget {
     return null;
   }
 
-  #take(decoded: readonly Decoded[]): void {
+  #take(decoder: Decoder, decoded: readonly Decoded[]): void {
     for (const item of decoded) {
       if (this.#closed) return;
       if (item.kind === 'garbage') this.#dropped(item.bytes.length, item.reason);
       else this.#hear(item.message);
     }
-    if (this.#closed || !this.#decoder) return;
-    if (this.#decoder.pending === 0) {
+    if (this.#closed) return;
+    if (decoder.pending === 0) {
+      this.#decoder = null;
       this.#partialSince = NEVER;
       return;
     }
+    this.#decoder = decoder;
     // Something was cut off in front of it, so what is pending began with this chunk.
     if (decoded.length > 0 || this.#partialSince === NEVER) {
       this.#partialSince = this.#host.clock.ticks();
@@ -239,15 +435,21 @@ export class Connection implements TimerTarget {
 
   #hear(message: Message): void {
     const { counts, clock } = this.#host;
+    const ticks = clock.ticks();
     this.#sound = true;
-    counts.framesIn[message.protocol]! += 1;
+    this.#charge(ticks);
+    counts.message('in', message.protocol, message.name);
     if (message.fault !== undefined) counts.faults += 1;
     if (message.deviceId === '') {
       // Its keep-alive says nothing worth keeping.
       if (Object.keys(message.fields).length > 0) this.modem = message.fields;
       return;
     }
-    this.#heardAt = clock.ticks();
+    if (this.fixedDeviceId !== null && message.deviceId !== this.fixedDeviceId) {
+      this.close('wrong-device');
+      return;
+    }
+    this.#heardAt = ticks;
     this.#host.message(this, message);
     if (!this.#closed) this.#checkBy(this.#aliveUntil());
   }
@@ -273,7 +475,7 @@ function onData(this: Socket, chunk: Uint8Array): void {
 }
 
 function onEnd(this: Socket): void {
-  (this as OwnedSocket)[owner].close('peer-closed');
+  (this as OwnedSocket)[owner].end();
 }
 
 function onError(this: Socket, error: Error): void {

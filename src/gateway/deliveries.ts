@@ -52,6 +52,8 @@ export type DeliveriesDeps = {
   wheel: TimerWheel;
   counts: Counts;
   log: Log;
+  /** A frame was handed to its socket so long after its delivery came. */
+  onWritten?: (waitMs: number) => void;
 };
 
 /** A worker has parked what came too early by then, and is told that there is room. */
@@ -95,7 +97,8 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
     clock,
     wheel,
     holdsLease: () => bridge.holdsLease(),
-    written({ delivery, writtenAt }) {
+    written({ delivery, arrivedAt, writtenAt }) {
+      deps.onWritten?.(clock.ticks() - arrivedAt);
       bridge.written(delivery.workerId, delivery.id, delivery.attempt, writtenAt ?? clock.now());
     },
     ended,
@@ -160,7 +163,8 @@ export function createDeliveries(deps: DeliveriesDeps): Deliveries {
       const limit = protocol.limits.frameBytes;
       return refusal('invalid', `its frame is no hex or longer than ${limit} bytes`);
     }
-    const entry = { delivery, spec, frame, lane: null, writtenAt: null, ackDueAt: 0 };
+    const arrivedAt = clock.ticks();
+    const entry = { delivery, spec, frame, arrivedAt, lane: null, writtenAt: null, ackDueAt: 0 };
     return { entry, session };
   }
 

@@ -1,24 +1,27 @@
 /** The gateway: owns the sockets of its devices, writes what workers deliver, and nothing else. */
-import type { Socket } from 'node:net';
 import type { GatewayBridge } from '../bridge/gateway-bridge.ts';
 import type { Log } from '../log/log.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { Protocol } from '../protocols/protocol.ts';
-import { createAccept } from './accept.ts';
+import { type AdmissionOptions, createAdmission } from './admission/admission.ts';
+import { type BreakerChange, breakerStateCode } from './admission/breaker.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
 import { createCork } from './cork.ts';
 import { type Counts, createCounts } from './counts.ts';
 import { createDeliveries, type Deliveries } from './deliveries.ts';
+import { createDoor, type Guest } from './door.ts';
 import { createMetricsFeed } from './metrics-feed.ts';
-import { defaultOptions, type GatewayOptions } from './options.ts';
+import { defaultAdmission, defaultOptions, type GatewayOptions } from './options.ts';
 import { createSessions, type Sessions } from './sessions.ts';
+import { createThrottle } from './throttle.ts';
 import { createTimerWheel } from './timer-wheel.ts';
+import type { Tls } from './tls.ts';
 import { createUplink } from './uplink.ts';
 
 export type Gateway = {
-  /** Takes its lease, then listens; returns the address. */
-  start(): Promise<string>;
+  /** Takes its lease, then listens; returns the addresses. */
+  start(): Promise<{ tcp: string; tls?: string }>;
   /** Takes no more connections and deliveries, lets what is in flight be answered, then lets go. */
   drain(drainMs: number): Promise<void>;
   /** Ends whatever is left and gives the lease back. */
@@ -42,6 +45,11 @@ export type GatewayDeps = {
   protocols: readonly Protocol[];
   /** `host:port`; port 0 is chosen by the system. */
   addr: string;
+  /** Other gateway processes listen on the same port. */
+  reusePort?: boolean;
+  tls?: { addr: string; tls: Tls };
+  admission?: Partial<AdmissionOptions>;
+  onBreakerChange?: (change: BreakerChange) => void;
   options?: Partial<GatewayOptions>;
   log: Log;
   metrics?: Metrics;
@@ -69,6 +77,9 @@ export function createGateway(deps: GatewayDeps): Gateway {
     wheel,
     counts,
     log,
+    ...(deps.metrics && {
+      onWritten: (waitMs: number) => deps.metrics?.gatewayLaneWait.observe(waitMs / 1000),
+    }),
   });
   const uplink = createUplink({ bridge, deliveries, options, clock, counts, log });
   const sessions: Sessions = createSessions({
@@ -81,6 +92,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     counts,
     log,
   });
+  const onBreak = createThrottle(clock);
   const host: ConnectionHost = {
     protocols,
     options,
@@ -96,27 +108,70 @@ export function createGateway(deps: GatewayDeps): Gateway {
       if (log.isLevelEnabled('debug')) log.debug({ reason }, 'connection closed');
       sessions.closeAll(connection, reason);
     },
-    released: (connection) => connections.delete(connection),
+    released(connection) {
+      connections.delete(connection);
+      connection.ticket.release();
+    },
+    loggedIn: (connection) => connection.ticket.loggedIn(),
+    misbehaved: (connection) => connection.ticket.strike(),
+    broke(connection, error) {
+      connection.ticket.failed();
+      onBreak((times) => {
+        log.error({ error, remote: connection.remote, times }, 'connection broke by our own fault');
+      });
+    },
   };
-  const accept = createAccept({ addr, onSocket, clock, log });
+  const admission = createAdmission({
+    options: { ...defaultAdmission, ...deps.admission },
+    clock,
+    log,
+    onBreakerChange: (change) => {
+      if (change.to === 'open') deps.metrics?.breakerTrips.inc();
+      deps.onBreakerChange?.(change);
+    },
+  });
+  const door = createDoor({
+    addr,
+    reusePort: deps.reusePort ?? false,
+    ...(deps.tls && { tls: deps.tls }),
+    admission,
+    protocols,
+    headBytes: options.headBytes,
+    evictFor: (deviceId) => sessions.evictFor(deviceId),
+    enter,
+    counts,
+    clock,
+    log,
+  });
   const feed = deps.metrics && createMetricsFeed({ metrics: deps.metrics, counts });
-  deps.metrics?.observeConnections(() => connections.size);
+  deps.metrics?.observeTcp(() => {
+    const { active, available, waiting, breakerState, breakerFailures, banned } =
+      admission.snapshot();
+    return {
+      connections: active,
+      maxConnections: active + available,
+      waiting,
+      breakerState: breakerStateCode[breakerState],
+      breakerFailures,
+      banned,
+    };
+  });
   let sweeping: NodeJS.Timeout | undefined;
+  let allowedTold = 0;
   let draining = false;
 
-  function onSocket(socket: Socket): void {
-    if (draining) {
-      socket.destroy();
-      return;
-    }
+  function enter({ socket, ticket, deviceId }: Guest): void {
     counts.accepted += 1;
-    connections.add(new Connection(host, socket));
+    connections.add(new Connection(host, socket, ticket, deviceId));
   }
 
   function sweep(): void {
     deliveries.sweep();
     sessions.retryDepartures();
     feed?.publish();
+    const { allowed } = admission.snapshot();
+    deps.metrics?.rateLimiterAllowed.inc(allowed - allowedTold);
+    allowedTold = allowed;
   }
 
   function* registrations() {
@@ -125,7 +180,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     }
   }
 
-  async function start(): Promise<string> {
+  async function start(): Promise<{ tcp: string; tls?: string }> {
     await bridge.start({
       deliver: (delivery) => deliveries.deliver(delivery),
       withdraw: (withdraw) => deliveries.withdraw(withdraw),
@@ -137,7 +192,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     });
     wheel.start();
     sweeping = setInterval(sweep, SWEEP_EVERY_MS).unref();
-    return accept.listen();
+    return door.open();
   }
 
   /** Resolves when it holds, or when the time is over. */
@@ -151,7 +206,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     if (draining) return;
     draining = true;
     const deadline = clock.ticks() + drainMs;
-    accept.stop();
+    door.close();
     bridge.drain();
     deliveries.drain();
     log.info({ ...load() }, 'draining');
@@ -165,7 +220,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
   }
 
   async function stop(): Promise<void> {
-    accept.stop();
+    door.close();
     for (const connection of connections) {
       connection.close('draining');
       connection.destroy();
@@ -173,6 +228,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     await until(() => sessions.departing() === 0, clock.ticks() + SETTLE_GRACE_MS);
     await deliveries.keepUnsettled();
     clearInterval(sweeping);
+    admission.close();
     wheel.stop();
     await bridge.stop();
   }
@@ -190,7 +246,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     start,
     drain,
     stop,
-    isReady: () => accept.isListening() && bridge.alive() && !draining,
+    isReady: () => door.isOpen() && bridge.alive() && !draining,
     load,
     counts,
   };

@@ -7,6 +7,8 @@ export type LaneEntry = {
   readonly delivery: Delivery;
   readonly spec: CommandSpec;
   readonly frame: Uint8Array;
+  /** By the monotonic clock. */
+  readonly arrivedAt: number;
   /** Where it waits or is in flight; null before and after. */
   lane: Holder | null;
   /** Unix milliseconds. */

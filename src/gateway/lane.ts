@@ -28,8 +28,10 @@ export type Outlet = {
   readonly deviceId: string;
   readonly epoch: number;
   readonly protocol: Protocol;
-  /** False when the socket takes no more: then surely nothing was written. */
-  write(frame: Uint8Array): boolean;
+  /** False when the socket takes no more: then surely nothing was written. The name is for the count. */
+  write(frame: Uint8Array, name: string): boolean;
+  /** Our own code threw on its behalf. */
+  broke(error: unknown): void;
 };
 
 /** Shared by all lanes of a gateway. */
@@ -223,7 +225,7 @@ export class Lane implements TimerTarget {
       Math.min(Math.max(0, first - this.#host.clock.now()), maxTimerMs),
       () => {
         this.#cancelExpiry = null;
-        this.#advance();
+        this.#advanceAlone();
       },
     );
   }
@@ -231,8 +233,17 @@ export class Lane implements TimerTarget {
   #armGap(waitMs: number): void {
     this.#cancelGap ??= this.#host.clock.after(Math.ceil(waitMs), () => {
       this.#cancelGap = null;
-      this.#advance();
+      this.#advanceAlone();
     });
+  }
+
+  /** Nobody above a timer's callback could take what it throws. */
+  #advanceAlone(): void {
+    try {
+      this.#advance();
+    } catch (error) {
+      this.#outlet.broke(error);
+    }
   }
 
   #write(entry: LaneEntry): void {
@@ -243,7 +254,7 @@ export class Lane implements TimerTarget {
       this.#end(entry, hindrance);
       return;
     }
-    if (!this.#outlet.write(entry.frame)) {
+    if (!this.#outlet.write(entry.frame, entry.delivery.command)) {
       this.#end(entry, { kind: 'unwritten', reason: 'socket-closed' });
       return;
     }

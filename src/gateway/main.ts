@@ -6,16 +6,18 @@ import { createGatewayBridge } from '../bridge/redis-gateway-bridge.ts';
 import { type Config, required } from '../config/config.ts';
 import { closeRedis, connectRedis, type RedisPurpose } from '../connections/redis.ts';
 import { messageOf } from '../errors.ts';
-import { createLifecycle, type Lifecycle } from '../lifecycle/lifecycle.ts';
+import { createLifecycle, type Lifecycle, onSignal } from '../lifecycle/lifecycle.ts';
 import { printReady, type ReadyLine } from '../lifecycle/ready-line.ts';
 import { createLog, type Log } from '../log/log.ts';
 import { createAdminServer } from '../metrics/admin-server.ts';
 import { createMetrics } from '../metrics/metrics.ts';
 import { createPacer } from '../pacer.ts';
 import { protocols } from '../protocols/index.ts';
+import { createBreakerAlert } from './admission/breaker-alert.ts';
 import { systemClock } from './clock.ts';
 import { createGateway } from './gateway.ts';
 import { createThrottle } from './throttle.ts';
+import { createTls } from './tls.ts';
 
 export type RunningGateway = {
   ready: Extract<ReadyLine, { role: 'gateway' }>;
@@ -50,7 +52,10 @@ export async function startGateway({ config, ...deps }: StartGatewayDeps): Promi
 export async function runGateway({ config }: { config: Config }): Promise<void> {
   const log = createLog({ level: config.log.level, role: 'gateway' });
   const lifecycle = createLifecycle({ log });
-  lifecycle.endOnSignals({ graceMs: config.gateway.drainMs + CLOSE_GRACE_MS });
+  lifecycle.endOnSignals({
+    graceMs: config.gateway.drainMs + CLOSE_GRACE_MS,
+    exceptHangup: config.tls.addr !== undefined,
+  });
   const { ready } = await startGateway({ config, log, lifecycle });
   printReady(ready);
   log.info({ tcp: ready.tcp, admin: ready.admin }, 'gateway ready');
@@ -91,17 +96,40 @@ async function open(
     keys: createKeys(prefix, config.outbound.shards),
     log,
     leaseMs: config.gateway.leaseMs,
+    takeover: config.tcp.takeover,
+    admission: config.devices.admission,
     flushPacer,
     onMessages: (direction, count) => metrics.bridgeMessages.inc({ direction }, count),
   });
+  const { webhookUrl, coalesceMs } = config.alerts;
+  const alert = createBreakerAlert({
+    ...(webhookUrl !== undefined && { webhookUrl }),
+    coalesceMs,
+    gatewayId,
+    log,
+    clock: systemClock,
+  });
+  lifecycle.onClose('breaker alert', () => alert.close());
+  const { loginTimeoutMs, idleFactor, maxUnsentBytes } = config.tcp;
+  const { stallTimeoutMs, deviceRate, deviceBurst, takeover } = config.tcp;
+  const tls = await openTls(config, log, lifecycle);
+  if (tls) metrics.observeCertificate(() => tls.tls.notAfter());
   const gateway = createGateway({
     bridge,
     protocols,
     addr: config.tcp.addr,
+    reusePort: config.tcp.reusePort,
+    ...(tls && { tls }),
+    admission: config.tcp,
+    onBreakerChange: (change) => alert.changed(change),
     options: {
-      loginTimeoutMs: config.tcp.loginTimeoutMs,
-      idleFactor: config.tcp.idleFactor,
-      unsentBytes: config.tcp.maxUnsentBytes,
+      loginTimeoutMs,
+      idleFactor,
+      unsentBytes: maxUnsentBytes,
+      stallTimeoutMs,
+      deviceRate,
+      deviceBurst,
+      takeover,
     },
     log,
     metrics,
@@ -120,7 +148,28 @@ async function open(
   lifecycle.onClose('admin server', () => admin.close());
   const { drainMs } = config.gateway;
   lifecycle.onClose('gateway', () => gateway.stop(), STOP_TIMEOUT_MS);
-  const tcp = await gateway.start();
+  const addrs = await gateway.start();
   lifecycle.onClose('gateway drain', () => gateway.drain(drainMs), drainMs + STOP_TIMEOUT_MS);
-  return { role: 'gateway', tcp, admin: adminAddr };
+  return { role: 'gateway', ...addrs, admin: adminAddr };
+}
+
+/** The TLS port's certificates, read now and again at every SIGHUP; undefined when it is not configured. */
+async function openTls(config: Config, log: Log, lifecycle: Lifecycle) {
+  const { addr, certFile, keyFile, caFile, clientCert, subjectDeviceId } = config.tls;
+  if (addr === undefined) return undefined;
+  const tls = createTls({
+    certFile: required(certFile, 'a gateway with tls.addr', 'DOWNLINK_TLS_CERT'),
+    keyFile: required(keyFile, 'a gateway with tls.addr', 'DOWNLINK_TLS_KEY'),
+    ...(caFile !== undefined && { caFile }),
+    clientCert,
+    subjectDeviceId,
+    handshakeTimeoutMs: config.tcp.loginTimeoutMs,
+    log,
+  });
+  await tls.load();
+  lifecycle.onClose(
+    'certificate reload',
+    onSignal('SIGHUP', () => void tls.reload()),
+  );
+  return { addr, tls };
 }

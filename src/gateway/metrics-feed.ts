@@ -19,20 +19,40 @@ export function createMetricsFeed({ metrics, counts }: { metrics: Metrics; count
     instrument.inc(labels, since);
   }
 
+  function addFrames(direction: 'in' | 'out', frames: Counts['framesIn']): void {
+    for (const [protocol, names] of Object.entries(frames)) {
+      for (const [command, value] of Object.entries(names)) {
+        const labels = { direction, protocol, command };
+        add(`${direction} ${protocol} ${command}`, value, metrics.gatewayFrames, labels);
+      }
+    }
+  }
+
+  function addEach(
+    kind: string,
+    values: Record<string, number>,
+    instrument: Instrument,
+    label: string,
+  ): void {
+    for (const [name, value] of Object.entries(values)) {
+      add(`${kind} ${name}`, value, instrument, { [label]: name });
+    }
+  }
+
   function publish(): void {
-    for (const [protocol, value] of Object.entries(counts.framesIn)) {
-      add(`in ${protocol}`, value, metrics.gatewayFrames, { direction: 'in', protocol });
-    }
-    for (const [protocol, value] of Object.entries(counts.framesOut)) {
-      add(`out ${protocol}`, value, metrics.gatewayFrames, { direction: 'out', protocol });
-    }
-    for (const [reason, value] of Object.entries(counts.garbageBytes)) {
-      add(`garbage ${reason}`, value, metrics.gatewayDecodeErrors, { reason });
-    }
+    addFrames('in', counts.framesIn);
+    addFrames('out', counts.framesOut);
+    add('bytes in', counts.bytesIn, metrics.tcpBytes, { direction: 'in' });
+    add('bytes out', counts.bytesOut, metrics.tcpBytes, { direction: 'out' });
+    addEach('refused', counts.refused, metrics.tcpRejected, 'reason');
+    addEach('closed', counts.closed, metrics.tcpClosed, 'reason');
+    addEach('login', counts.loginFailures, metrics.gatewayLoginFailures, 'reason');
+    add('accepted', counts.accepted, metrics.tcpAccepted, {});
+    add('throttled', counts.throttled, metrics.tcpThrottled, {});
+    add('takeovers', counts.takeovers, metrics.gatewayTakeovers, {});
+    addEach('garbage', counts.garbageBytes, metrics.gatewayDecodeErrors, 'reason');
     add('fault', counts.faults, metrics.gatewayDecodeErrors, { reason: 'fault' });
-    for (const [weight, value] of Object.entries(counts.reports.stored)) {
-      add(`report ${weight}`, value, metrics.uplinkReports, { weight });
-    }
+    addEach('report', counts.reports.stored, metrics.uplinkReports, 'weight');
   }
 
   return { publish } satisfies MetricsFeed;

@@ -1,4 +1,5 @@
 import { tcpDefaults } from '../config/settings.ts';
+import type { AdmissionOptions } from './admission/admission.ts';
 
 /** The gateway's limits. All of them bound what one peer, or one outage, can cost. */
 export type GatewayOptions = {
@@ -13,6 +14,13 @@ export type GatewayOptions = {
   garbageWindowMs: number;
   /** Bytes that a peer may leave unread. */
   unsentBytes: number;
+  /** A connection that takes none of the bytes written to it for so long is closed. */
+  stallTimeoutMs: number;
+  /** Frames a second that are read of one device, and how many may come at once. */
+  deviceRate: number;
+  deviceBurst: number;
+  /** Who keeps a device id that logs in twice. */
+  takeover: 'newest' | 'deny';
   /** Device ids on one connection; an AP3000 host carries at most 50. */
   maxSessions: number;
   /** Messages kept per session while its login is under way. */
@@ -47,6 +55,10 @@ export const defaultOptions: GatewayOptions = {
   garbageBytes: 8 * 1024,
   garbageWindowMs: 60_000,
   unsentBytes: tcpDefaults.maxUnsentBytes,
+  stallTimeoutMs: tcpDefaults.stallTimeoutMs,
+  deviceRate: tcpDefaults.deviceRate,
+  deviceBurst: tcpDefaults.deviceBurst,
+  takeover: 'newest',
   maxSessions: 64,
   heldMessages: 16,
   slowLoginMs: 3_000,
@@ -62,4 +74,15 @@ export const defaultOptions: GatewayOptions = {
   lateWindowMs: 600_000,
   strayMs: 20_000,
   lateFrames: 50_000,
+};
+
+export const defaultAdmission: AdmissionOptions = {
+  maxConnections: 10_000,
+  waitMs: 5_000,
+  waitingRoom: 256,
+  rateLimit: 100,
+  rateBurst: 200,
+  breaker: { threshold: 50, timeoutMs: 30_000, halfOpenMax: 5 },
+  address: { maxConnections: 0, rateLimit: 0 },
+  ban: { threshold: 20, windowMs: 60_000, durationMs: 60_000 },
 };

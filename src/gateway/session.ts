@@ -1,5 +1,5 @@
 /** One device id on one connection: its login, what it holds back until then, and its lane. */
-import type { GatewayBridge, Login } from '../bridge/gateway-bridge.ts';
+import type { Denial, Login } from '../bridge/gateway-bridge.ts';
 import type { Fields, Message, Protocol } from '../protocols/protocol.ts';
 import type { Clock } from './clock.ts';
 import type { CloseReason, Counts } from './counts.ts';
@@ -14,13 +14,16 @@ export type Carrier = {
   pendingReports: number;
   readonly remote: string;
   close(reason: CloseReason): void;
+  /** A session of it stands, or is served without presence. */
+  served(): void;
+  /** Our own code threw while handling one of its sessions. */
+  broke(error: unknown): void;
   /** False when it takes no more, and then nothing was written. */
-  write(frame: Uint8Array): boolean;
+  write(frame: Uint8Array, name?: string): boolean;
 };
 
 /** Shared by all sessions of a gateway. */
 export type SessionHost = {
-  readonly bridge: GatewayBridge;
   readonly options: GatewayOptions;
   readonly clock: Clock;
   readonly wheel: TimerWheel;
@@ -30,7 +33,11 @@ export type SessionHost = {
   uplink(session: Session, message: Message): void;
   /** Its presence stands under its epoch. */
   stood(session: Session): void;
-  denied(session: Session, retryAfterMs: number): void;
+  /** Asks for its presence. Rejects when Redis is away and it may be served all the same. */
+  logIn(session: Session): Promise<Login>;
+  /** Whether it may be served while Redis cannot say so. */
+  vouchesFor(session: Session): boolean;
+  denied(session: Session, denial: Denial): void;
   /** Redis did not answer its login; it is tried again. */
   loginFailed(session: Session, error: unknown): void;
   /** The login of a session that was closed meanwhile was granted. */
@@ -81,10 +88,13 @@ export class Session implements Outlet, TimerTarget {
   logIn(): void {
     this.#asking = true;
     this.#arm(this.#host.options.slowLoginMs);
-    this.#host.bridge.login(this.deviceId, this.protocol.name).then(
-      (login) => this.#answered(login),
-      (error) => this.#failed(error),
-    );
+    this.#host
+      .logIn(this)
+      .then(
+        (login) => this.#answered(login),
+        (error) => this.#failed(error),
+      )
+      .catch((error) => this.connection.broke(error));
   }
 
   /** A sound message of its device. */
@@ -103,8 +113,12 @@ export class Session implements Outlet, TimerTarget {
     }
   }
 
-  write(frame: Uint8Array): boolean {
-    return this.connection.write(frame);
+  write(frame: Uint8Array, name?: string): boolean {
+    return this.connection.write(frame, name);
+  }
+
+  broke(error: unknown): void {
+    this.connection.broke(error);
   }
 
   openLane(): Lane {
@@ -137,9 +151,13 @@ export class Session implements Outlet, TimerTarget {
   }
 
   onTimer(): void {
-    if (this.#recalling) this.#recalled();
-    else if (this.#asking) this.#serveUnregistered();
-    else if (this.state === 'unregistered') this.logIn();
+    try {
+      if (this.#recalling) this.#recalled();
+      else if (this.#asking) this.#serveUnregistered();
+      else if (this.state === 'unregistered') this.logIn();
+    } catch (error) {
+      this.connection.broke(error);
+    }
   }
 
   #answered(login: Login): void {
@@ -155,13 +173,14 @@ export class Session implements Outlet, TimerTarget {
       this.state = 'denied';
       this.#held = null;
       this.#deniedUntil = this.#host.clock.ticks() + login.retryAfterMs;
-      this.#host.denied(this, login.retryAfterMs);
+      this.#host.denied(this, login);
       return;
     }
     this.state = 'standing';
     this.epoch = login.epoch;
     this.#retryMs = this.#host.options.loginRetryMs;
     this.#host.stood(this);
+    if (!this.#isClosed()) this.connection.served();
     if (login.recalled && !this.#isClosed()) this.#recall(login.recalled);
     else this.#release();
   }
@@ -171,7 +190,7 @@ export class Session implements Outlet, TimerTarget {
     this.#recalling = true;
     this.#arm(this.#host.options.slowLoginMs);
     const done = () => this.#recalled();
-    recalled.then(done, done);
+    recalled.then(done, done).catch((error) => this.connection.broke(error));
   }
 
   #recalled(): void {
@@ -199,6 +218,7 @@ export class Session implements Outlet, TimerTarget {
   /** An outage of ours must not make devices drop their connections. */
   #serveUnregistered(): void {
     this.state = 'unregistered';
+    if (this.#host.vouchesFor(this)) this.connection.served();
     this.#release();
   }
 

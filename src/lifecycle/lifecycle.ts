@@ -13,9 +13,9 @@ export type Lifecycle = {
   /**
    * SIGTERM, SIGINT and uncaught errors close everything and end the process: with 0 after a
    * signal, with 1 after an error or when closing takes longer than the bound. A second signal
-   * ends it at once.
+   * ends it at once. SIGHUP ends it too, unless it means something else to the process.
    */
-  endOnSignals(options: { graceMs: number }): void;
+  endOnSignals(options: { graceMs: number; exceptHangup?: boolean }): void;
   closing(): boolean;
 };
 
@@ -51,10 +51,13 @@ export function createLifecycle({ log }: { log: Log }): Lifecycle {
     },
     close,
     closing: () => closed !== undefined,
-    endOnSignals({ graceMs }) {
+    endOnSignals({ graceMs, exceptHangup = false }) {
       closeWithGrace(
         {
           delay: graceMs,
+          ...(exceptHangup && { skip: ['SIGHUP'] }),
+          // A process that could not start ends by itself, with the code that says so.
+          skip: ['SIGHUP', 'beforeExit'],
           logger: { error: (problem: unknown) => log.error({ error: problem }, 'shutdown') },
           onSecondSignal: (signal) => log.warn({ signal }, 'second signal: ending at once'),
           onTimeout: (delay) => log.error({ ms: delay }, 'shutdown took too long: ending at once'),
@@ -65,6 +68,10 @@ export function createLifecycle({ log }: { log: Log }): Lifecycle {
           await close();
         },
       );
+      process.on('SIGHUP', () => {
+        // Who reads something again at a SIGHUP does not want to end by it.
+        if (process.listenerCount('SIGHUP') === 1) process.kill(process.pid, 'SIGTERM');
+      });
     },
   };
 }

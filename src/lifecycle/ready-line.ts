@@ -1,7 +1,7 @@
 /** The one line a process prints on standard output when it is ready; nothing else goes there before. */
 
 export type ReadyLine =
-  | { role: 'gateway'; tcp: string; admin: string }
+  | { role: 'gateway'; tcp: string; tls?: string; admin: string }
   | { role: 'worker'; admin: string }
   | { role: 'api'; http: string };
 

@@ -11,6 +11,26 @@ export type Metrics = ReturnType<typeof createMetrics>;
 export type QueueSizes = { waiting: number; pending: number; dead: number };
 export type PoolSizes = { totalCount: number; idleCount: number; waitingCount: number };
 
+/** The state of a gateway's door. */
+export type TcpReading = {
+  connections: number;
+  maxConnections: number;
+  waiting: number;
+  /** 0 closed, 1 open, 2 half-open. */
+  breakerState: number;
+  breakerFailures: number;
+  banned: number;
+};
+
+const tcpGauges = [
+  ['connections', 'tcp_connections_active', 'Open connections of devices.'],
+  ['maxConnections', 'tcp_connections_max', 'Connections the gateway takes at a time.'],
+  ['waiting', 'tcp_connections_waiting', 'Connections that wait for a place.'],
+  ['breakerState', 'circuit_breaker_state', '0 closed, 1 open, 2 half-open.'],
+  ['breakerFailures', 'circuit_breaker_failures', 'Failures the circuit breaker counts now.'],
+  ['banned', 'tcp_addresses_banned', 'Addresses that are refused for a while.'],
+] as const satisfies readonly (readonly [keyof TcpReading, string, string])[];
+
 /** Devices answer in seconds, the rest happens in milliseconds. */
 const DELIVERY_BUCKETS_S = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60,
@@ -86,7 +106,62 @@ export function createMetrics(role: Role) {
     gatewayFrames: new Counter({
       name: 'gateway_frames_total',
       help: 'Frames read from (in) and written to (out) devices.',
-      labelNames: ['direction', 'protocol'],
+      labelNames: ['direction', 'protocol', 'command'],
+      ...of('gateway'),
+    }),
+    tcpAccepted: new Counter({
+      name: 'tcp_connections_accepted_total',
+      help: 'Connections that were let in.',
+      ...of('gateway'),
+    }),
+    tcpRejected: new Counter({
+      name: 'tcp_connections_rejected',
+      help: 'Connections that were refused before they were handled, by reason.',
+      labelNames: ['reason'],
+      ...of('gateway'),
+    }),
+    tcpClosed: new Counter({
+      name: 'tcp_connections_closed_total',
+      help: 'Connections that ended, by reason.',
+      labelNames: ['reason'],
+      ...of('gateway'),
+    }),
+    tcpThrottled: new Counter({
+      name: 'tcp_throttled_total',
+      help: 'Pauses in reading devices that send faster than they may.',
+      ...of('gateway'),
+    }),
+    tcpBytes: new Counter({
+      name: 'tcp_bytes_total',
+      help: 'Bytes read from (in) and handed to (out) sockets of devices.',
+      labelNames: ['direction'],
+      ...of('gateway'),
+    }),
+    rateLimiterAllowed: new Counter({
+      name: 'rate_limiter_allowed',
+      help: 'New connections that the rate limit let pass.',
+      ...of('gateway'),
+    }),
+    breakerTrips: new Counter({
+      name: 'circuit_breaker_trips',
+      help: 'Times the circuit breaker opened.',
+      ...of('gateway'),
+    }),
+    gatewayLoginFailures: new Counter({
+      name: 'gateway_login_failures_total',
+      help: 'Connections and devices that did not get in, by reason.',
+      labelNames: ['reason'],
+      ...of('gateway'),
+    }),
+    gatewayTakeovers: new Counter({
+      name: 'gateway_takeovers_total',
+      help: 'Devices whose session a newer connection took over.',
+      ...of('gateway'),
+    }),
+    gatewayLaneWait: new Histogram({
+      name: 'gateway_lane_wait_seconds',
+      help: 'From the arrival of a delivery at its gateway to its frame on the socket.',
+      buckets: DELIVERY_BUCKETS_S,
       ...of('gateway'),
     }),
     gatewayDecodeErrors: new Counter({
@@ -144,11 +219,18 @@ export function createMetrics(role: Role) {
         return s.dead;
       });
     },
-    /** Exposes the number of open device connections, asked at every scrape. */
-    observeConnections(read: () => number) {
-      observed(registry, 'tcp_connections_active', 'Open connections of devices.', async () =>
-        read(),
-      );
+    /** Exposes what a gateway holds and lets in, asked at every scrape. */
+    observeTcp(read: () => TcpReading) {
+      for (const [field, name, help] of tcpGauges) {
+        observed(registry, name, help, async () => read()[field]);
+      }
+    },
+    /** Exposes when the certificate that devices are shown ends; NaN without one. */
+    observeCertificate(readNotAfterMs: () => number | null) {
+      const help = 'When the certificate of the TLS port ends, Unix seconds.';
+      observed(registry, 'tcp_tls_not_after_seconds', help, async () => {
+        return (readNotAfterMs() ?? Number.NaN) / 1000;
+      });
     },
     /** Exposes how many devices that came back wait for their slot, asked at every scrape. */
     observeFlushBacklog(read: () => number) {

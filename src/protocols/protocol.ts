@@ -6,6 +6,7 @@
 import type { TObject } from 'typebox';
 import type { AmbiguityPolicy, Params } from '../command.ts';
 import type { Ack } from '../outcome.ts';
+import type { Sighting } from './sighting.ts';
 
 /** `up`: device to server. `down`: server to device. */
 export type Direction = 'up' | 'down';
@@ -113,6 +114,16 @@ export type CommandSpec = {
 /** Something the device said by itself, as it was stored. */
 export type Observation = { name: string; at: number; fields: Fields };
 
+/** A command that succeeded, as it was stored. */
+export type DoneCommand = {
+  command: string;
+  params: Params;
+  result: Record<string, unknown> | null;
+  /** When the device answered. */
+  at: number;
+  commandId: string;
+};
+
 /** What a probe has to go on. */
 export type Evidence = {
   /** The device's answer to the probe. */
@@ -199,4 +210,14 @@ export type Protocol = {
   /** What the server owes the device for an uplink message; null for nothing. */
   answer(message: Message, nowMs: number): Answer | null;
   weight(message: Message): ReportWeight;
+  /**
+   * What a report tells of ports and charges. Pure; never throws, whatever the fields are: they come out of
+   * a store, as JSON.
+   */
+  sightings(report: Observation): Sighting[];
+  /**
+   * What the end of a command that succeeded, by the device's answer or by inference, tells of them: a start
+   * began a charge, a query saw ports. Pure; never throws.
+   */
+  sightingsOfResult(done: DoneCommand): Sighting[];
 };

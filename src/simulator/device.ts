@@ -20,6 +20,7 @@ export function createDevice(deps: DeviceDeps): Device {
     ...deps,
     loggedIn: false,
     silent: false,
+    beatSentAt: 0,
     refuseNext: 0,
     loseNext: 0,
     lastMsgId: deps.random.whole(0, 0x7fff),

@@ -14,6 +14,7 @@ import { calmKnobs, type Knobs } from './knobs.ts';
 import { createLink } from './link.ts';
 import type { Behaviour, Device, Link } from './model.ts';
 import { createRandom } from './random.ts';
+import { createRoundTrips, type RoundTrips } from './round-trips.ts';
 import { createStats, type FleetStats } from './stats.ts';
 import { createWheel } from './wheel.ts';
 
@@ -42,6 +43,8 @@ export type FleetOptions = {
   knobs?: Partial<Knobs>;
   /** New connections in a second, at first and after a loss. */
   connectPerSecond?: number;
+  /** Connections at a time whose login is not answered yet; without bound unless given. */
+  connectingAtOnce?: number;
   seed?: number;
   log?: FleetLog;
   /** Unix milliseconds. */
@@ -90,6 +93,8 @@ export type Fleet = {
   /** Disconnects them all for good and completes the log. */
   stop(): Promise<void>;
   stats(): FleetStats;
+  /** From heartbeats to their answers since the start, or since it was asked for with `clear`. */
+  roundTrips(clear?: boolean): RoundTrips;
   /** The device of that id; throws DEVICE_UNKNOWN. */
   device(deviceId: string): DeviceHandle;
   /** Sets knobs of every device. */
@@ -99,14 +104,18 @@ export type Fleet = {
 const defaultConnectPerSecond = 1000;
 const defaultStartTimeoutMs = 120_000;
 const tickMs = 20;
+/** Both protocols name it so. */
+const heartbeatReply = 'heartbeat.reply';
 const inboxBytes = 64 * 1024;
 
 /** A fleet that is not yet connected. */
 export function createFleet(options: FleetOptions): Fleet {
   const { host, port, seed = 1, connectPerSecond = defaultConnectPerSecond } = options;
+  const { connectingAtOnce = Number.POSITIVE_INFINITY } = options;
   const now = options.clock ?? Date.now;
   const log = options.log ?? createFleetLog();
   const stats = createStats();
+  const trips = createRoundTrips();
   const wheel = createWheel({ tickMs });
   const charging = createCharging({ wheel, stats, now });
   const behaviours: Record<ProtocolName, Behaviour> = {
@@ -119,13 +128,21 @@ export function createFleet(options: FleetOptions): Fleet {
   const devices = new Map<string, Device>();
   const links: Link[] = [];
   const waiting: Link[] = [];
+  const connecting = new Set<Link>();
   let connections = 0;
   let allIn: (() => void) | null = null;
   let startTimer: NodeJS.Timeout | undefined;
 
   build();
   stats.devices = devices.size;
-  wheel.onTick(createPacer(waiting, connectPerSecond, tickMs));
+  const pace = createPacer(connectPerSecond, tickMs);
+  wheel.onTick(() => {
+    const count = pace(Math.min(waiting.length, connectingAtOnce - connecting.size));
+    for (const link of waiting.splice(0, count)) {
+      connecting.add(link);
+      link.connect();
+    }
+  });
 
   function build(): void {
     const hosts = new Map<string, Link>();
@@ -187,10 +204,15 @@ export function createFleet(options: FleetOptions): Fleet {
       return;
     }
     stats.answers += 1;
+    if (message.name === heartbeatReply && device.beatSentAt > 0) {
+      trips.add(performance.now() - device.beatSentAt);
+      device.beatSentAt = 0;
+    }
     if (heard === 'answer') {
       charging.settled(device, message);
     } else if (!device.loggedIn) {
       device.loggedIn = true;
+      connecting.delete(link);
       stats.loggedIn += 1;
       if (device.knobs.stateAtLogin) reportState(device);
       charging.resume(device);
@@ -205,9 +227,12 @@ export function createFleet(options: FleetOptions): Fleet {
   }
 
   function onLost(link: Link): void {
+    connecting.delete(link);
     for (const device of link.devices) {
       if (device.loggedIn) stats.loggedIn -= 1;
       device.loggedIn = false;
+      if (device.beatSentAt > 0) trips.lose();
+      device.beatSentAt = 0;
     }
   }
 
@@ -244,6 +269,12 @@ export function createFleet(options: FleetOptions): Fleet {
       await log.close();
     },
     stats: () => ({ ...stats }),
+    roundTrips(clear = false) {
+      const sent = [...devices.values()].filter(({ beatSentAt }) => beatSentAt > 0);
+      const read = trips.read(sent.map(({ beatSentAt }) => performance.now() - beatSentAt));
+      if (clear) trips.clear();
+      return read;
+    },
     device(deviceId) {
       const device = devices.get(deviceId);
       if (!device) {
@@ -257,11 +288,11 @@ export function createFleet(options: FleetOptions): Fleet {
   };
 }
 
-/** Lets so many links connect in a second, evenly. */
-function createPacer(waiting: Link[], perSecond: number, everyMs: number): () => void {
+/** How many of those that want to may go now, so many in a second, evenly. */
+function createPacer(perSecond: number, everyMs: number): (wanting: number) => number {
   let credit = 0;
   let last = performance.now();
-  return () => {
+  return (wanting) => {
     const at = performance.now();
     // what was not used is not saved up, but for one tick's worth
     credit = Math.min(
@@ -269,9 +300,9 @@ function createPacer(waiting: Link[], perSecond: number, everyMs: number): () =>
       Math.max(1, (perSecond * everyMs * 2) / 1000),
     );
     last = at;
-    const count = Math.min(Math.floor(credit), waiting.length);
+    const count = Math.min(Math.floor(credit), wanting);
     credit -= count;
-    for (const link of waiting.splice(0, count)) link.connect();
+    return count;
   };
 }
 

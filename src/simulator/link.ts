@@ -143,7 +143,10 @@ export function createLink(deps: LinkDeps): Link {
         }
         if (now() >= nextHeartbeatAt) {
           for (const device of devices) {
-            if (device.loggedIn && link.send(behaviour.heartbeat(device))) stats.heartbeats += 1;
+            if (!device.loggedIn || !link.send(behaviour.heartbeat(device))) continue;
+            stats.heartbeats += 1;
+            // an answer names no heartbeat: the oldest one counts
+            if (device.beatSentAt === 0) device.beatSentAt = performance.now();
           }
           nextHeartbeatAt = now() + intervalMs();
         }

@@ -4,13 +4,13 @@
  * that it never outlives who started it.
  *
  *   {"id":1,"do":"start","options":{"host":"127.0.0.1","port":9999,"devices":100}}
- *   {"id":1,"result":["82200000000001", …]}
+ *   {"id":1,"result":{"deviceIds":["82200000000001", …],"startedAt":…,"readyAt":…}}
  */
 import { createInterface } from 'node:readline';
 import { DownlinkError, messageOf } from '../errors.ts';
 import { createFleet, type Fleet } from './fleet.ts';
 import { createFleetLog } from './fleet-log.ts';
-import type { Request, Steer } from './remote.ts';
+import type { RemoteStart, Request, Steer } from './remote.ts';
 
 let fleet: Fleet | null = null;
 
@@ -32,13 +32,16 @@ async function answer(request: Request): Promise<unknown> {
   if (request.do === 'start') {
     const { log, ...options } = request.options;
     fleet = createFleet({ ...options, log: createFleetLog(log) });
+    const startedAt = Date.now();
     await fleet.start();
-    return fleet.deviceIds;
+    return { deviceIds: fleet.deviceIds, startedAt, readyAt: Date.now() } satisfies RemoteStart;
   }
   if (!fleet) throw new DownlinkError('BAD_REQUEST', 'the fleet is not started; send start first');
   switch (request.do) {
     case 'stats':
       return fleet.stats();
+    case 'roundTrips':
+      return fleet.roundTrips(request.clear);
     case 'entries':
       return entriesOf(fleet, request.fromSeq, request.limit);
     case 'setKnobs':

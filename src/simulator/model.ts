@@ -65,6 +65,8 @@ export type Device = {
   loggedIn: boolean;
   /** Ignores every command while true. */
   silent: boolean;
+  /** When the heartbeat left that is not answered yet; 0: there is none. */
+  beatSentAt: number;
   /** So many commands are refused before the dice decide again. */
   refuseNext: number;
   /** So many commands are obeyed, and their answers lost, before the dice decide again. */

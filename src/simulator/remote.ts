@@ -7,6 +7,7 @@ import type { Fields } from '../protocols/protocol.ts';
 import type { FleetOptions, PortState } from './fleet.ts';
 import type { FleetLogOptions, LogEntry } from './fleet-log.ts';
 import type { Knobs } from './knobs.ts';
+import type { RoundTrips } from './round-trips.ts';
 import type { FleetStats } from './stats.ts';
 
 /** What can be asked of a device by name. */
@@ -26,6 +27,7 @@ export type Steer =
 export type Request = { id: number } & (
   | { do: 'start'; options: RemoteFleetOptions }
   | { do: 'stats' }
+  | { do: 'roundTrips'; clear: boolean }
   | { do: 'entries'; fromSeq: number; limit: number }
   | { do: 'setKnobs'; knobs: Partial<Knobs> }
   | { do: 'device'; deviceId: string }
@@ -37,6 +39,9 @@ export type Response = { id: number; result: unknown } | { id: number; error: st
 
 export type RemoteFleetOptions = Omit<FleetOptions, 'log' | 'clock'> & { log?: FleetLogOptions };
 
+/** What a start is answered with: when the first device was let off, and when all were logged in. */
+export type RemoteStart = { deviceIds: readonly string[]; startedAt: number; readyAt: number };
+
 export type RemoteDevice = {
   loggedIn: boolean;
   connection: number;
@@ -47,7 +52,12 @@ export type RemoteDevice = {
 export type RemoteFleet = {
   readonly pid: number;
   deviceIds: readonly string[];
+  /** Unix milliseconds: from the first connection to the last login. */
+  readonly startedAt: number;
+  readonly readyAt: number;
   stats(): Promise<FleetStats>;
+  /** From heartbeats to their answers; `clear` begins anew. */
+  roundTrips(clear?: boolean): Promise<RoundTrips>;
   /** All entries from this number on; throws when the child had to drop some of them. */
   entries(fromSeq?: number): Promise<LogEntry[]>;
   setKnobs(knobs: Partial<Knobs>): Promise<void>;
@@ -70,17 +80,18 @@ export async function startRemoteFleet(options: RemoteFleetOptions): Promise<Rem
     child.stdin.end();
     await ended;
   };
-  let deviceIds: string[];
+  let begun: RemoteStart;
   try {
-    deviceIds = (await ask({ do: 'start', options })) as string[];
+    begun = (await ask({ do: 'start', options })) as RemoteStart;
   } catch (error) {
     await end();
     throw error;
   }
   return {
     pid: child.pid!,
-    deviceIds,
+    ...begun,
     stats: async () => (await ask({ do: 'stats' })) as FleetStats,
+    roundTrips: async (clear = false) => (await ask({ do: 'roundTrips', clear })) as RoundTrips,
     async entries(fromSeq = 1) {
       const all: LogEntry[] = [];
       for (let next = fromSeq; ; ) {

@@ -7,6 +7,8 @@ export type DeviceLookup = {
   find(deviceId: string): Promise<Device | null>;
   /** Takes in what was learnt elsewhere, such as from a login or a registration. */
   put(device: Device): void;
+  /** The device was removed. Other processes find out when their entries have grown old. */
+  drop(deviceId: string): void;
   readonly size: number;
 };
 
@@ -66,6 +68,9 @@ export function createDeviceLookup({
     },
     put(device) {
       cache.set(device.deviceId, { device });
+    },
+    drop(deviceId) {
+      cache.delete(deviceId);
     },
     get size() {
       return cache.size;

@@ -2,6 +2,7 @@
 import type { Device, Devices } from './contract.ts';
 import { assertLimit, decodeCursor, encodeCursor } from './cursor.ts';
 import type { Database } from './database.ts';
+import type { RecentDevices } from './device-data.ts';
 import { isDataFault, unstorable } from './sql-faults.ts';
 import { storableJson } from './storable.ts';
 
@@ -36,8 +37,16 @@ const seenSql = `
     facts = CASE WHEN held.last_seen_at > excluded.last_seen_at
       THEN excluded.facts || held.facts ELSE held.facts || excluded.facts END`;
 
-export function createDevices({ database }: { database: Database }): Devices {
+/** Those seen in the same millisecond stand in the order of their ids. */
+export const recentlySeenSql = `
+  SELECT ${deviceList} FROM devices
+  WHERE last_seen_at >= $1 AND last_seen_at <= $2 AND (last_seen_at < $2 OR device_id > $3)
+    AND ($4::text IS NULL OR protocol = $4)
+  ORDER BY last_seen_at DESC, device_id LIMIT $5`;
+
+export function createDevices({ database }: { database: Database }): Devices & RecentDevices {
   return {
+    recentlySeen: (query) => recentlySeen(database, query),
     async find(deviceId) {
       const [row] = await database.read<DeviceRow>('devices.find', findSql, [deviceId]);
       return row ? deviceOf(row) : null;
@@ -76,6 +85,28 @@ async function listDevices(
   const items = rows.slice(0, limit).map(deviceOf);
   const last = items.at(-1);
   return { items, nextCursor: rows.length > limit && last ? encodeCursor([last.deviceId]) : null };
+}
+
+async function recentlySeen(
+  database: Database,
+  { since, protocol, cursor, limit }: Parameters<RecentDevices['recentlySeen']>[0],
+) {
+  assertLimit(limit);
+  const [seenAt, after] =
+    cursor === undefined
+      ? [Number.MAX_SAFE_INTEGER, '']
+      : decodeCursor(cursor, ['number', 'string']);
+  const rows = await database.read<DeviceRow>('devices.recentlySeen', recentlySeenSql, [
+    since,
+    seenAt,
+    after,
+    protocol ?? null,
+    limit + 1,
+  ]);
+  const items = rows.slice(0, limit).map(deviceOf);
+  const last = items.at(-1);
+  if (rows.length <= limit || !last) return { items, nextCursor: null };
+  return { items, nextCursor: encodeCursor([last.lastSeenAt ?? 0, last.deviceId]) };
 }
 
 async function writeSightings(database: Database, sightings: readonly Sighting[]): Promise<void> {

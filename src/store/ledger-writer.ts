@@ -1,6 +1,7 @@
 /** Batches what is written to the ledger: one statement at a time, many rows each, every id once a batch. */
 import { type CommandRecord, isFinal } from '../command.ts';
 import type { Metrics } from '../metrics/metrics.ts';
+import { logWrittenSql } from './command-log.ts';
 import { columnList, recordsFrom, recordValues } from './command-rows.ts';
 import type { Database } from './database.ts';
 import { isDataFault, unstorable } from './sql-faults.ts';
@@ -49,19 +50,28 @@ const writeSql = `
     OR held.ended = 'unknown' AND excluded.status IN ('succeeded', 'rejected')
   RETURNING id`;
 
+/** The row and its part of the command log, together or not at all. Its trail is the whole one. */
+const loggedAs = 'id, device_id, protocol, command, params, result, trail, ended';
+const writeAndLogSql = `
+  WITH written AS (${writeSql.replace('RETURNING id', `RETURNING ${loggedAs}`)}),
+  logged AS (${logWrittenSql})
+  SELECT id FROM written`;
+
 /**
  * A record that its row has overtaken may still know of an attempt that the row does not: it came by way
  * of the stream that stood in for the ledger. What both know stays as the row has it.
  */
 const mergeTrailsSql = `
-  UPDATE commands AS held SET trail = record.trail || held.trail
+  WITH written AS (UPDATE commands AS held SET trail = record.trail || held.trail
   FROM (
     SELECT commands.id, record.trail FROM json_to_recordset($1::json) AS record (id text, trail jsonb)
     JOIN commands ON commands.id = record.id
     WHERE NOT commands.trail ?& ARRAY(SELECT jsonb_object_keys(record.trail))
     ORDER BY commands.id FOR UPDATE OF commands
   ) AS record
-  WHERE held.id = record.id`;
+  WHERE held.id = record.id
+  RETURNING ${loggedAs.replaceAll(/\w+/g, 'held.$&')})
+  ${logWrittenSql}`;
 
 /** The inner query locks the rows in the order in which batches of writes do. */
 const markSql = `
@@ -135,7 +145,10 @@ export function createLedgerWriter({
     if (batch.length === 0) return;
     try {
       const rows = storableJson(batch.map((entry) => entry.record));
-      const answer = await database.query<{ id: string }>('ledger.write', writeSql, [rows]);
+      // Only an end has rows for the log: batches without one do not pay for it.
+      const answer = await (batch.some(({ record }) => isFinal(record.status))
+        ? database.query<{ id: string }>('ledger.writeAndLog', writeAndLogSql, [rows])
+        : database.query<{ id: string }>('ledger.write', writeSql, [rows]));
       metrics?.ledgerBatchRows.observe(batch.length);
       const applied = new Set(answer.rows.map(({ id }) => id));
       await mergeTrails(batch.filter(({ record }) => !applied.has(record.id)));

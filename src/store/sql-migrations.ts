@@ -26,9 +26,22 @@ function unitOf(path: string, text: string): Unit {
 }
 
 function actionOf(sql: string): Action {
-  const statements = sql.split(endOfStatement).filter((part) => /^\s*[a-z]/im.test(part));
+  const statements = statementsOf(sql).filter((part) => /^\s*[a-z]/im.test(part));
   return (builder) => {
     if (outside.test(sql)) builder.noTransaction();
     for (const statement of statements) builder.sql(statement.trim());
   };
+}
+
+/** Semicolons between dollar quotes belong to the body of a function. */
+function statementsOf(sql: string): string[] {
+  const statements: string[] = [];
+  let open = '';
+  for (const part of sql.split(endOfStatement)) {
+    open += open === '' ? part : `;${part}`;
+    if (open.split('$$').length % 2 === 0) continue;
+    statements.push(open);
+    open = '';
+  }
+  return statements;
 }

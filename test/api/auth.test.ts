@@ -30,6 +30,7 @@ const routes: [method: string, url: string, example: string, scope: Scope | null
   ['GET', '/v1/devices', '/v1/devices', 'read'],
   ['GET', '/v1/devices/{id}', `/v1/devices/${bkvId}`, 'read'],
   ['PUT', '/v1/devices/{id}', `/v1/devices/${bkvId}`, 'admin'],
+  ['DELETE', '/v1/devices/{id}', `/v1/devices/${bkvId}`, 'admin'],
   ['GET', '/v1/protocols', '/v1/protocols', 'read'],
   ['GET', '/v1/stats', '/v1/stats', 'read'],
   ['GET', '/health/live', '/health/live', null],

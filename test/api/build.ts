@@ -76,7 +76,11 @@ export function buildApi({ accept, ...more }: Partial<ApiDeps> & { accept?: Acce
     withdrawals: { ...gateways.withdrawals, receive: () => false },
     outbox: { send: () => undefined },
     devices,
-    deviceLookup: { find: devices.find, put: () => undefined },
+    deviceLookup: { find: devices.find, put: () => undefined, drop: () => undefined },
+    deviceIds: {
+      remove: async (deviceId) => (memory.known.delete(deviceId) ? 'removed' : 'unknown'),
+    },
+    expel: async (deviceId) => memory.present.delete(deviceId),
     presence,
     pauses,
     protocols,

@@ -47,11 +47,15 @@ describe('the OpenAPI document', () => {
       expect(operation.operationId, name).toBeTruthy();
       ids.add(operation.operationId!);
       const statuses = Object.keys(operation.responses);
-      expect(statuses, name).toContain('200');
+      expect(
+        statuses.some((status) => status === '200' || status === '204'),
+        name,
+      ).toBe(true);
       if (path.startsWith('/v1')) expect(statuses).toEqual(expect.arrayContaining(['401', '403']));
       else expect(operation.security, name).toEqual([]);
       for (const [status, { description, content }] of Object.entries(operation.responses)) {
         expect(description, `${name} ${status}`).toBeTruthy();
+        if (status === '204') continue;
         const [media] = Object.values(content ?? {});
         expect(JSON.stringify(media), `${name} ${status}`).toMatch(/"examples?":/);
       }

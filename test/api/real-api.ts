@@ -10,6 +10,7 @@ import { createFailures } from '../../src/api/failures.ts';
 import { createUseCases } from '../../src/api/use-cases.ts';
 import { createWaits } from '../../src/api/waits.ts';
 import { createKeys } from '../../src/bridge/keys.ts';
+import { createExpel, createKnownDevices } from '../../src/bridge/known-devices.ts';
 import { createOutbox } from '../../src/bridge/outbox.ts';
 import { createPresence, liveGateways } from '../../src/bridge/presence.ts';
 import { createRoutes } from '../../src/bridge/routes.ts';
@@ -21,6 +22,7 @@ import { createMetrics } from '../../src/metrics/metrics.ts';
 import { protocols } from '../../src/protocols/index.ts';
 import type { Ledger } from '../../src/store/contract.ts';
 import { createDatabase } from '../../src/store/database.ts';
+import { createDeviceIds } from '../../src/store/device-ids.ts';
 import { createDeviceLookup } from '../../src/store/device-lookup.ts';
 import { createDevices } from '../../src/store/devices.ts';
 import { createLedger } from '../../src/store/ledger.ts';
@@ -54,15 +56,19 @@ export async function realApi({ boardLedger, boardLog }: Instead = {}) {
   const routes = createRoutes({ redis, keys, log });
   const pauses = createPauses({ database });
   const scheduleQueue = createScheduleQueue({ redis, keys, onError: () => undefined });
+  const outbox = createOutbox({ redis, from: 'api-test' });
+  const known = createKnownDevices({ redis, keys });
   const useCases = createUseCases({
     ledger,
     outbound,
     routes,
     // Nothing is ever with a gateway here.
     withdrawals: { withdraw: async () => 'silent', receive: () => false },
-    outbox: createOutbox({ redis, from: 'api-test' }),
+    outbox,
     devices,
     deviceLookup,
+    deviceIds: createDeviceIds({ database }),
+    expel: createExpel({ redis, keys, outbox }),
     presence,
     pauses,
     protocols,
@@ -81,6 +87,7 @@ export async function realApi({ boardLedger, boardLog }: Instead = {}) {
     useCases,
     ledger,
     devices,
+    admit: (deviceId) => known.add([deviceId]),
     presence,
     pauses,
     schedules: createSchedules({ database }),
@@ -121,6 +128,7 @@ export async function realApi({ boardLedger, boardLog }: Instead = {}) {
     keys,
     ledger,
     devices,
+    deviceLookup,
     outbound,
     routes,
     pauses,

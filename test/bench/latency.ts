@@ -2,8 +2,8 @@
  * How long a command takes at a steady rate: the POST itself, from accept to the frame on the socket, and from the
  * device's answer to the end that the API shows. The reference is BullMQ's own add to its own worker at that rate.
  */
-import { Agent, request } from 'node:http';
 import { Queue } from 'bullmq';
+import { type Caller, createCaller } from './caller.ts';
 import { atRate } from './pace.ts';
 import { runScript } from './processes.ts';
 import type { Report } from './report.ts';
@@ -20,12 +20,9 @@ export type LatencyOptions = {
 /** Every so manieth call waits for the end, and tells when it was to be seen. */
 const waitEvery = 20;
 const waitMs = 20_000;
-const sockets = 256;
 /** Caches, pools and the compiler are warm before anything is measured. */
 const warmUpShare = 0.1;
-const secret = 'bench-bench-bench-bench';
 
-type Answer = { status: number; text: string; ms: number };
 type Shown = { id: string; status: string; attempts: { writtenAt: string | null; ms: number }[] };
 
 export async function benchLatency(options: LatencyOptions): Promise<Report> {
@@ -101,49 +98,6 @@ async function benchBare(
   await queue.obliterate({ force: true });
   await queue.close();
   return [...addedAt].map(([id, at]) => begun[id]! - at);
-}
-
-type Caller = ReturnType<typeof createCaller>;
-
-function createCaller(addr: string) {
-  const agent = new Agent({ keepAlive: true, maxSockets: sockets });
-  const [host, port] = addr.split(/:(?=\d+$)/);
-  return {
-    post(path: string, body: object): Promise<Answer> {
-      const text = JSON.stringify(body);
-      const startedAt = performance.now();
-      return new Promise((resolve, reject) => {
-        const call = request(
-          {
-            agent,
-            host,
-            port,
-            path,
-            method: 'POST',
-            headers: {
-              authorization: `Bearer ${secret}`,
-              'content-type': 'application/json',
-              'content-length': Buffer.byteLength(text),
-            },
-          },
-          (response) => {
-            const chunks: Buffer[] = [];
-            response.on('data', (chunk: Buffer) => chunks.push(chunk));
-            response.on('end', () => {
-              resolve({
-                status: response.statusCode ?? 0,
-                text: Buffer.concat(chunks).toString(),
-                ms: performance.now() - startedAt,
-              });
-            });
-          },
-        );
-        call.on('error', reject);
-        call.end(text);
-      });
-    },
-    close: () => agent.destroy(),
-  };
 }
 
 async function send(caller: Caller, ids: readonly string[], commands: number, rate: number) {

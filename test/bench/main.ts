@@ -1,5 +1,6 @@
 /** `npm run bench -- NAME [--json] [options]`: one file a benchmark, each prints figures beside a reference of the same run. */
 import { parseArgs } from 'node:util';
+import { benchConnections } from './connections.ts';
 import { benchLatency } from './latency.ts';
 import { print, printJson, type Report } from './report.ts';
 import { benchThroughput } from './throughput.ts';
@@ -9,14 +10,18 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: 'boolean', default: false },
-    // throughput, latency
+    // throughput, latency, connections
     devices: { type: 'string', default: '10000' },
     commands: { type: 'string', default: '20000' },
     // throughput
     'ack-delay': { type: 'string', default: '0' },
     profile: { type: 'boolean', default: false },
-    // latency
-    rate: { type: 'string', default: '1000' },
+    // latency, connections
+    rate: { type: 'string' },
+    // connections
+    most: { type: 'string' },
+    seconds: { type: 'string', default: '30' },
+    heartbeat: { type: 'string', default: '30' },
     // wake
     returning: { type: 'string', default: '1000' },
     backlog: { type: 'string', default: '20000' },
@@ -42,7 +47,16 @@ const benches: Record<string, () => Promise<Report>> = {
     benchLatency({
       devices: devices(),
       commands: commands(),
-      rate: whole('rate', values.rate, 4_000),
+      rate: whole('rate', values.rate ?? '1000', 4_000),
+      say,
+    }),
+  connections: () =>
+    benchConnections({
+      devices: devices(),
+      most: values.most === undefined ? null : whole('most', values.most, 28_000),
+      rate: whole('rate', values.rate ?? '500', 2_000),
+      seconds: whole('seconds', values.seconds, 120),
+      heartbeatS: whole('heartbeat', values.heartbeat, 60),
       say,
     }),
   wake: () =>

@@ -18,6 +18,12 @@ const lookEveryMs = 100;
 export type Site = Awaited<ReturnType<typeof openSite>>;
 export type { Command };
 
+export type StartOptions = {
+  /** Where it differs from that of the other roles. */
+  env?: Record<string, string>;
+  nodeArgs?: readonly string[];
+};
+
 export async function openSite() {
   const stores = await benchStores();
   const { url } = stores.redis;
@@ -47,9 +53,9 @@ export async function openSite() {
     pool,
     fill,
     subscriber: () => connect('subscriber'),
-    async start(role: Role): Promise<RoleProcess> {
+    async start(role: Role, { env = {}, nodeArgs = [] }: StartOptions = {}): Promise<RoleProcess> {
       const onLog = (text: string) => void process.stderr.write(text);
-      const child = await startRole({ role, env: stores.env, onLog });
+      const child = await startRole({ role, env: { ...stores.env, ...env }, onLog, nodeArgs });
       opened.push({ close: () => child.end() });
       return child;
     },
@@ -73,6 +79,34 @@ export async function openSite() {
       for (const deviceId of deviceIds) pipeline.zcard(keys.parked(deviceId));
       const replies = (await pipeline.exec()) ?? [];
       return replies.reduce((sum, [, count]) => sum + Number(count), 0);
+    },
+    /** Resolves when workers have taken everything that devices reported. */
+    uplinkRead: () =>
+      until('the uplink stream is empty', async () => (await redis.xlen(keys.uplink())) === 0),
+    /** Commands accepted since then that have not ended. */
+    async open(since: number): Promise<number> {
+      const { rows } = await pool.query<{ count: string }>(
+        'SELECT count(*) FROM commands WHERE accepted_at >= $1 AND ended IS NULL',
+        [since],
+      );
+      return Number(rows[0]?.count);
+    },
+    /** How the commands accepted since then ended, how long from accept to the answer, and who wrote them. */
+    async ends(since: number) {
+      const { rows } = await pool.query<{ status: string; gateway: string; ms: string | null }>(
+        `SELECT status, trail->'1'->>'gatewayId' AS gateway,
+           (trail->'1'->>'writtenAt')::bigint + (trail->'1'->>'ms')::bigint - accepted_at AS ms
+         FROM commands WHERE accepted_at >= $1`,
+        [since],
+      );
+      const byStatus = new Map<string, number>();
+      const byGateway = new Map<string, number>();
+      for (const { status, gateway } of rows) {
+        byStatus.set(status, (byStatus.get(status) ?? 0) + 1);
+        byGateway.set(gateway, (byGateway.get(gateway) ?? 0) + 1);
+      }
+      const ms = rows.flatMap((row) => (row.ms === null ? [] : [Number(row.ms)]));
+      return { byStatus, byGateway, ms };
     },
     versions: async () => ({
       redis: /redis_version:(\S+)/.exec(await redis.info('server'))?.[1] ?? '?',

@@ -183,3 +183,45 @@ describe('API keys and board users', () => {
     expect(fault).not.toMatch(/0123456789abcdef|short:|fedcba/);
   });
 });
+
+describe('the gateway', () => {
+  test('times carry their unit, and a bare number is seconds', () => {
+    const { tcp, alerts } = load({
+      env: {
+        DOWNLINK_TCP_WAIT: '500ms',
+        DOWNLINK_TCP_BREAKER_TIMEOUT: '45',
+        DOWNLINK_ALERTS_COALESCE: '1.5m',
+      },
+    });
+    expect([tcp.waitMs, tcp.breaker.timeoutMs, alerts.coalesceMs]).toEqual([500, 45_000, 90_000]);
+    expect(faultsOf({ env: { DOWNLINK_TCP_WAIT: '5 parsecs' } })).toEqual([
+      'DOWNLINK_TCP_WAIT: "5 parsecs" is no time from 0 ms to 86400000 ms, such as 500ms, 30s or 5m',
+    ]);
+  });
+
+  test('limits stand in the file under the keys of their section', () => {
+    writeFileSync(
+      join(cwd, 'downlink.yaml'),
+      'tcp:\n  max_connections: 7\n  reuse_port: true\n  breaker:\n    threshold: 3\n    timeout: 2s\n',
+    );
+    const { tcp } = load();
+    expect(tcp).toMatchObject({ maxConnections: 7, reusePort: true });
+    expect(tcp.breaker).toEqual({ threshold: 3, timeoutMs: 2_000, halfOpenMax: 5 });
+  });
+
+  test('a TLS port without certificates is refused with all that is missing', () => {
+    const env = {
+      TLS_ADDR: ':9443',
+      DOWNLINK_TLS_CLIENT_CERT: 'required',
+      DOWNLINK_TCP_REUSE_PORT: 'yes',
+    };
+    expect(faultsOf({ env })).toEqual([
+      'DOWNLINK_TCP_REUSE_PORT: "yes" is neither true nor false',
+      'tls.addr is set, so tls.cert and tls.key must name the files of the certificate',
+      'tls.client_cert is required, so tls.ca must name who signs the certificates',
+    ]);
+    expect(faultsOf({ env: { DOWNLINK_TLS_SUBJECT_DEVICE_ID: 'true' } })).toEqual([
+      'tls.subject_device_id needs tls.client_cert to be optional or required',
+    ]);
+  });
+});

@@ -15,10 +15,13 @@ test('.env.example and downlink.example.yaml say what the settings say', () => {
 });
 
 test('downlink.example.yaml holds every key once', () => {
-  const tree = parse(yamlFile) as Record<string, Record<string, unknown>>;
-  const found = Object.entries(tree).flatMap(([section, names]) =>
-    Object.keys(names).map((name) => `${section}.${name}`),
-  );
+  const leaves = (tree: object, prefix: string): string[] =>
+    Object.entries(tree).flatMap(([name, value]: [string, unknown]) =>
+      typeof value === 'object' && value !== null
+        ? leaves(value, `${prefix}${name}.`)
+        : [`${prefix}${name}`],
+    );
+  const found = leaves(parse(yamlFile) as object, '');
   expect(found.sort()).toEqual([...keys].sort());
 });
 
@@ -36,7 +39,7 @@ test('both files, used as they are, give the defaults', () => {
 test('variables without a conventional name are called after their key', () => {
   const conventional = [
     ['REDIS_URL', 'DATABASE_URL', 'HTTP_ADDR', 'TCP_ADDR', 'GATEWAY_ADMIN_ADDR'],
-    ['WORKER_ADMIN_ADDR', 'LOG_LEVEL', 'API_KEYS', 'BOARD_USERS'],
+    ['WORKER_ADMIN_ADDR', 'TLS_ADDR', 'LOG_LEVEL', 'API_KEYS', 'BOARD_USERS'],
   ].flat();
   for (const key of keys) {
     const name = key.replaceAll('.', '_').toUpperCase();

@@ -48,6 +48,9 @@ function openLane({ inFlight = 1, epoch = EPOCH } = {}) {
         written.push(Buffer.from(frame).toString());
         return true;
       },
+      broke(error) {
+        throw error;
+      },
     },
   );
 }
@@ -90,7 +93,15 @@ function entryOf(id: string, given: Partial<Delivery> & { spec?: CommandSpec } =
     ackTimeoutMs: 10_000,
     ...rest,
   };
-  return { delivery, spec, frame: Buffer.from(id), lane: null, writtenAt: null, ackDueAt: 0 };
+  return {
+    delivery,
+    spec,
+    frame: Buffer.from(id),
+    lane: null,
+    writtenAt: null,
+    arrivedAt: 0,
+    ackDueAt: 0,
+  };
 }
 
 function answerTo({ delivery }: LaneEntry): Message {

@@ -52,7 +52,9 @@ test('a gateway says where it listens, registers its devices, and leaves nothing
   expect(stored.map(({ name }) => name)).toContain('charge.end');
   await eventually(async () => {
     const metrics = await (await fetch(`http://${gateway.ready.admin}/metrics`)).text();
-    expect(metrics).toContain('gateway_frames_total{direction="in",protocol="bkv"} 2');
+    expect(metrics).toContain(
+      'gateway_frames_total{direction="in",protocol="bkv",command="heartbeat"} 1',
+    );
     expect(metrics).toContain('tcp_connections_active 1');
     expect(metrics).toContain('gateway_flush_backlog 0');
   });

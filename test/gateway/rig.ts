@@ -18,6 +18,7 @@ export type Rig = {
   gateway: Gateway;
   bridge: RecordingBridge;
   addr: string;
+  tlsAddr: string | undefined;
   device(protocol?: Protocol): Promise<Device>;
   /** Builds the frame as a worker does; the epoch is the standing session's. */
   delivery(id: string, given?: Partial<Delivery>): Delivery;
@@ -38,18 +39,20 @@ export type Device = {
 const quiet = createLog({ level: 'silent', role: 'gateway' });
 
 export async function startRig(
-  given: Partial<Pick<GatewayDeps, 'options' | 'protocols' | 'log'>> = {},
+  given: Partial<
+    Pick<GatewayDeps, 'options' | 'protocols' | 'log' | 'admission' | 'tls' | 'onBreakerChange'>
+  > = {},
 ): Promise<Rig> {
   const bridge = createRecordingBridge();
   const protocols = given.protocols ?? [bkv, ap3000];
   const gateway = createGateway({
     bridge,
-    protocols,
     addr: '127.0.0.1:0',
-    log: given.log ?? quiet,
-    ...(given.options ? { options: given.options } : {}),
+    log: quiet,
+    ...given,
+    protocols,
   });
-  const addr = await gateway.start();
+  const { tcp: addr, tls: tlsAddr } = await gateway.start();
   const devices: Device[] = [];
   let wireIds = 100;
 
@@ -83,6 +86,7 @@ export async function startRig(
     gateway,
     bridge,
     addr,
+    tlsAddr,
     delivery,
     deliver(id, part) {
       const made = delivery(id, part);

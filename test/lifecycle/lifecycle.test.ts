@@ -44,9 +44,9 @@ test('a closer that hangs is left behind after its bound', async () => {
 });
 
 /** A process whose closer takes `closeMs`, with `graceMs` to end. */
-async function startProcess(closeMs: number, graceMs: number) {
+async function startProcess(closeMs: number, graceMs: number, more = '') {
   const script = `
-    import { createLifecycle } from ${JSON.stringify(new URL('../../src/lifecycle/lifecycle.ts', import.meta.url).href)};
+    import { createLifecycle, onSignal } from ${JSON.stringify(new URL('../../src/lifecycle/lifecycle.ts', import.meta.url).href)};
     import { createLog } from ${JSON.stringify(new URL('../../src/log/log.ts', import.meta.url).href)};
     const lifecycle = createLifecycle({ log: createLog({ level: 'info', role: 'test' }) });
     const timer = setInterval(() => {}, 1000);
@@ -56,6 +56,7 @@ async function startProcess(closeMs: number, graceMs: number) {
       console.log('closed');
     }, 60000);
     lifecycle.endOnSignals({ graceMs: ${graceMs} });
+    ${more}
     console.log('ready');`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'ignore'],
@@ -92,4 +93,31 @@ test('a drain that takes too long ends with 1', async () => {
   const { child, exit } = await startProcess(60_000, 50);
   child.kill('SIGINT');
   expect(await exit).toEqual([1, null]);
+});
+
+test('a hang-up ends a process that has nothing to read again', async () => {
+  const { child, exit, output } = await startProcess(10, 5000);
+  child.kill('SIGHUP');
+  expect(await exit).toEqual([0, null]);
+  expect(output()).toContain('closed');
+});
+
+test('a hang-up does not end a process that listens for it', async () => {
+  const { child, exit, until, output } = await startProcess(
+    10,
+    5000,
+    "onSignal('SIGHUP', () => console.log('read again'));",
+  );
+  child.kill('SIGHUP');
+  await until('read again');
+  child.kill('SIGHUP');
+  await until('read again\nread again');
+  expect(output()).not.toContain('closing');
+  child.kill('SIGTERM');
+  expect(await exit).toEqual([0, null]);
+});
+
+test('a process that ends by itself keeps the exit code it was given', async () => {
+  const { exit } = await startProcess(10, 5000, 'process.exitCode = 3; clearInterval(timer);');
+  expect(await exit).toEqual([3, null]);
 });

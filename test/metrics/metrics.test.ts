@@ -53,7 +53,8 @@ test('the worker exposes the outbound metrics by their names, and none of the ga
 test('the gateway exposes its connections as they are at the scrape', async () => {
   const metrics = createMetrics('gateway');
   let open = 1;
-  metrics.observeConnections(() => open);
+  const rest = { maxConnections: 9, waiting: 0, breakerState: 0, breakerFailures: 0, banned: 0 };
+  metrics.observeTcp(() => ({ connections: open, ...rest }));
   expect(await metrics.registry.metrics()).toContain('tcp_connections_active 1\n');
   open = 7;
   expect(await metrics.registry.metrics()).toContain('tcp_connections_active 7\n');

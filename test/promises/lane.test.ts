@@ -31,7 +31,15 @@ function entryOf(protocol: Protocol, command: string, given: Partial<Delivery> =
     ...given,
   };
   const spec = protocol.commands[command]!;
-  return { delivery, spec, frame: new Uint8Array(1), lane: null, writtenAt: null, ackDueAt: 0 };
+  return {
+    delivery,
+    spec,
+    frame: new Uint8Array(1),
+    lane: null,
+    writtenAt: null,
+    arrivedAt: 0,
+    ackDueAt: 0,
+  };
 }
 
 /** A lane of this protocol. `onWrite` hears of each frame, `ended` gathers the outcomes. */
@@ -49,11 +57,14 @@ function openLane(
     ended: (_entry: LaneEntry, outcome: Outcome) => ended.push(outcome),
     hasRoom: () => undefined,
   };
+  const fail = (error: unknown) => {
+    throw error;
+  };
   const write = () => {
     onWrite();
     return true;
   };
-  return { lane: new Lane(host, { deviceId: 'any', epoch, protocol, write }), ended };
+  return { lane: new Lane(host, { deviceId: 'any', epoch, protocol, write, broke: fail }), ended };
 }
 
 /** When a lane of this protocol writes so many frames that nobody answers, in milliseconds from the first. */

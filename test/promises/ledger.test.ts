@@ -149,7 +149,14 @@ async function reaperStores() {
   const stores = await dutyStores();
   const { ledger, redis, keys, log } = stores;
   const closing = new AbortController();
-  const recorder = createRecorder({ ledger, redis, keys, log, closing: closing.signal });
+  const recorder = createRecorder({
+    ledger,
+    redis,
+    keys,
+    protocols: [],
+    log,
+    closing: closing.signal,
+  });
   onTestFinished(() => closing.abort());
   const clock = { now: Date.now() + 10_000 };
   const caps = { maxPerKey: 50, maxPerDevice: 500 };

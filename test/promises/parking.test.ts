@@ -100,7 +100,7 @@ test('the next parked command is woken at each settle', async () => {
   for (let ended = 0; ended < 12 - wholeLane; ended += 1) {
     gateway.ended(distinct(heard)[ended]!, acked());
     await eventually(() => expect(distinct(heard)).toHaveLength(wholeLane + ended + 1));
-    expect(await waiting()).toBe(12 - wholeLane - ended - 1);
+    await eventually(async () => expect(await waiting()).toBe(12 - wholeLane - ended - 1));
   }
 });
 

@@ -45,6 +45,26 @@ describe('a fleet', () => {
     expect(deviceIds.filter((id) => id.length === 14)).toHaveLength(15);
   });
 
+  it('holds back connections while as many as it may have wait for their login', async () => {
+    server.ignore('heartbeat');
+    fleet = createFleet({
+      host: '127.0.0.1',
+      port: server.port,
+      devices: 9,
+      mix: { bkv: 1 },
+      connectingAtOnce: 3,
+      knobs: { loginRepeatMs: 40 },
+      startTimeoutMs: 5000,
+    });
+    const everyone = fleet.start();
+    // each of them repeats its login before another one comes
+    await vi.waitFor(() => expect(server.heard.length).toBeGreaterThan(6), bound);
+    expect(server.sockets.size).toBe(3);
+    server.heed();
+    await everyone;
+    expect(fleet.stats()).toMatchObject({ connects: 9, loggedIn: 9 });
+  });
+
   it('opens an AP3000 connection with the ICCID, then registers and asks for the time', async () => {
     await started({ devices: [{ deviceId: apId, protocol: 'ap3000' }] });
     await vi.waitFor(() => expect(server.heard).toHaveLength(3), bound);

@@ -190,3 +190,33 @@ describe('the lookup of devices', () => {
     expect(lookup.size).toBeLessThan(10);
   });
 });
+
+describe('the devices seen of late', () => {
+  it('come the latest first, page by page, those of one moment by their ids', async () => {
+    const devices = await freshDevices();
+    const at = (n: number) => 10_000 + Math.floor(n / 4);
+    await devices.seen(Array.from({ length: 30 }, (_, n) => sighting(`d${n + 10}`, at(n))));
+    await devices.seen([sighting('old', 9_000), { ...sighting('x', 10_003), protocol: 'ap3000' }]);
+    await devices.register('never', 'bkv');
+    const seen: string[] = [];
+    let cursor: string | null = null;
+    do {
+      const page: Awaited<ReturnType<typeof devices.recentlySeen>> = await devices.recentlySeen({
+        since: 10_000,
+        limit: 6,
+        ...(cursor && { cursor }),
+      });
+      seen.push(...page.items.map(({ deviceId }) => deviceId));
+      cursor = page.nextCursor;
+    } while (cursor);
+    const ids = Array.from({ length: 30 }, (_, n) => n).sort((a, b) => at(b) - at(a) || a - b);
+    const expected = ids.map((n) => `d${n + 10}`);
+    expected.splice(expected.indexOf('d25') + 1, 0, 'x');
+    expect(seen).toEqual(expected);
+    const some = await devices.recentlySeen({ since: 0, protocol: 'ap3000', limit: 5 });
+    expect(some.items).toMatchObject([{ deviceId: 'x', lastSeenAt: 10_003 }]);
+    await expect(devices.recentlySeen({ since: 0, limit: 0 })).rejects.toMatchObject({
+      code: 'BAD_REQUEST',
+    });
+  });
+});

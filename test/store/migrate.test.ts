@@ -10,7 +10,11 @@ const all = [
   '0003_indexes',
   '0004_delivery',
   '0005_delivery_indexes',
+  '0006_device_data',
+  '0007_device_data_indexes',
 ];
+/** Steps back to the state before 0004. */
+const sinceDelivery = all.slice(3);
 
 async function relations(url: string): Promise<string[]> {
   const client = new Client({ connectionString: url });
@@ -47,6 +51,11 @@ describe('migrations', () => {
     const { url } = await emptyDatabase();
     await migrate({ url });
     const before = await relations(url);
+    expect(before).toContain('orders_device');
+    expect(await rollback({ url, steps: 1 })).toEqual(['0007_device_data_indexes']);
+    expect(await relations(url)).not.toContain('orders_device');
+    expect(await rollback({ url, steps: 1 })).toEqual(['0006_device_data']);
+    expect(await relations(url)).not.toContain('command_log_pkey');
     expect(before).toContain('commands_dead');
     expect(await rollback({ url, steps: 1 })).toEqual(['0005_delivery_indexes']);
     expect(await relations(url)).not.toContain('commands_dead');
@@ -64,19 +73,19 @@ describe('migrations', () => {
     await migrate({ url });
     const client = new Client({ connectionString: url });
     await client.connect();
-    await client.query("DELETE FROM downlink_migrations WHERE name = '0005_delivery_indexes'");
+    await client.query("DELETE FROM downlink_migrations WHERE name = '0007_device_data_indexes'");
     await client.query(
-      "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'commands_dead'::regclass",
+      "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'orders_device'::regclass",
     );
     await client.end();
-    expect(await migrate({ url })).toEqual(['0005_delivery_indexes']);
-    expect(await relations(url)).toContain('commands_dead');
+    expect(await migrate({ url })).toEqual(['0007_device_data_indexes']);
+    expect(await relations(url)).toContain('orders_device');
   });
 
   it('give up soon when a reader holds the table, and apply once it is gone', async () => {
     const { url } = await emptyDatabase();
     await migrate({ url });
-    await rollback({ url, steps: 2 });
+    await rollback({ url, steps: sinceDelivery.length });
     const reader = new Client({ connectionString: url });
     await reader.connect();
     await reader.query('BEGIN');
@@ -84,13 +93,13 @@ describe('migrations', () => {
     await expect(migrate({ url })).rejects.toThrow(/lock timeout/);
     await reader.query('COMMIT');
     await reader.end();
-    expect(await migrate({ url })).toEqual(['0004_delivery', '0005_delivery_indexes']);
+    expect(await migrate({ url })).toEqual(sinceDelivery);
   });
 
   it('keep the rows that were there before a column came', async () => {
     const { url } = await emptyDatabase();
     await migrate({ url });
-    await rollback({ url, steps: 2 });
+    await rollback({ url, steps: sinceDelivery.length });
     const client = new Client({ connectionString: url });
     await client.connect();
     await client.query(
@@ -107,6 +116,39 @@ describe('migrations', () => {
     expect((await ledger.listDead({ since: 0, limit: 5 })).items.map(({ id }) => id)).toEqual([
       'a',
     ]);
+  });
+
+  it('carry reports into the command log, each into its day, and back again', async () => {
+    const { url } = await emptyDatabase();
+    await migrate({ url });
+    await rollback({ url, steps: 2 });
+    const client = new Client({ connectionString: url });
+    await client.connect();
+    const tenDaysAgo = Date.now() - 10 * 86_400_000;
+    await client.query(
+      `INSERT INTO device_reports VALUES
+         ('1-1', 'd', 'bkv', 'charge.end', 'money', $1, 7, '{"energyWh": 5}', 'fcfe'),
+         ('1-2', 'd', 'bkv', 'charge.end', 'money', 5, 8, '{}', '')`,
+      [tenDaysAgo],
+    );
+    await migrate({ url });
+    const { rows } = await client.query(
+      'SELECT tableoid::regclass::text AS day, entry_id, direction FROM command_log ORDER BY entry_id',
+    );
+    const day = new Date(tenDaysAgo).toISOString().slice(0, 10).replaceAll('-', '');
+    expect(rows).toEqual([
+      { day: `command_log_${day}`, entry_id: '1-1', direction: 'up' },
+      { day: 'command_log_default', entry_id: '1-2', direction: 'up' },
+    ]);
+    await client.query(
+      `INSERT INTO command_log (at, entry_id, device_id, direction, protocol, name, weight, msg_id, fields, frame)
+       VALUES ($1, '1-3', 'd', 'up', 'bkv', 'charge.end', 'money', 9, '{}', '')`,
+      [Date.now()],
+    );
+    await rollback({ url, steps: 2 });
+    const { rows: back } = await client.query('SELECT entry_id FROM device_reports ORDER BY 1');
+    await client.end();
+    expect(back.map(({ entry_id }) => entry_id)).toEqual(['1-1', '1-2', '1-3']);
   });
 
   it('refuse a rollback of no steps', async () => {

@@ -28,11 +28,11 @@ describe('reports of devices', () => {
     await Promise.all([reports.add(many), reports.add(many.toReversed()), reports.add([])]);
     await reports.add([...many.slice(0, 3), ...many.slice(0, 3)]);
     const { rows } = await pool.query(
-      'SELECT count(*)::int AS n, count(DISTINCT entry_id)::int AS entries FROM device_reports',
+      'SELECT count(*)::int AS n, count(DISTINCT entry_id)::int AS entries FROM command_log',
     );
     expect(rows).toEqual([{ n: 1_200, entries: 1_200 }]);
     const { rows: last } = await pool.query(
-      "SELECT fields, at, frame FROM device_reports WHERE entry_id = '1700000000000-7'",
+      "SELECT fields, at, frame FROM command_log WHERE entry_id = '1700000000000-7'",
     );
     expect(last).toEqual([
       { fields: { energyWh: 120, orderNo: 7 }, at: '1700000000007', frame: 'fcff0011' },
@@ -46,7 +46,7 @@ describe('reports of devices', () => {
     await expect(
       reports.add([report(1), report(2, { fields: { text: 'a\0b' } }), poison, report(9)]),
     ).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining(poison.entryId) });
-    const { rows } = await pool.query('SELECT msg_id FROM device_reports ORDER BY msg_id');
+    const { rows } = await pool.query('SELECT msg_id FROM command_log ORDER BY msg_id');
     expect(rows.map(({ msg_id }) => msg_id)).toEqual(['1', '2', '9']);
   });
 });

@@ -27,7 +27,9 @@ export type RecordingBridge = GatewayBridge & {
   leased: boolean;
   /** Every end is called settled as soon as it was told, as a worker does. */
   settles: boolean;
-  answerLogin: (deviceId: string) => Promise<Login>;
+  answerLogin: (deviceId: string, standsHere: () => boolean) => Promise<Login>;
+  /** False: strangers are not served while a login is not answered. */
+  vouches: boolean;
   answerLogout: () => Promise<void>;
   answerReport: (report: Report) => Promise<void>;
   answerKeep: () => Promise<void>;
@@ -52,6 +54,7 @@ export function createRecordingBridge(gatewayId = 'gw-test'): RecordingBridge {
     leased: true,
     settles: false,
     answerLogin: async () => ({ granted: true, epoch: ++epoch, parked: 0 }),
+    vouches: true,
     answerLogout: async () => {},
     answerReport: async () => {},
     answerKeep: async () => {},
@@ -68,10 +71,11 @@ export function createRecordingBridge(gatewayId = 'gw-test'): RecordingBridge {
     async stop() {
       bridge.stopped = true;
     },
-    login(deviceId) {
+    login(deviceId, _protocol, standsHere = () => false) {
       bridge.logins.push(deviceId);
-      return bridge.answerLogin(deviceId);
+      return bridge.answerLogin(deviceId, standsHere);
     },
+    vouchesFor: () => bridge.vouches,
     logout(deviceId, loggedOut) {
       bridge.logouts.push({ deviceId, epoch: loggedOut });
       return bridge.answerLogout();

@@ -99,6 +99,9 @@ async function startProcesses(parts: Parts): Promise<Stack> {
     TCP_ADDR: anyPort,
     HTTP_ADDR: anyPort,
     GATEWAY_ADMIN_ADDR: anyPort,
+    // Fleets of tests connect all at once; tests of the limits set their own.
+    DOWNLINK_TCP_RATE_LIMIT: '5000',
+    DOWNLINK_TCP_RATE_BURST: '5000',
     WORKER_ADMIN_ADDR: anyPort,
     API_KEYS: `admin:${adminKey}:read+send+admin,reader:${readerKey}:read`,
     LOG_LEVEL: 'warn',

@@ -1,4 +1,5 @@
 /** What the numbers on the wire mean: every table of the AP3000 device protocol V8.6 in one place. */
+import type { EndReason, OrderSighting, PortState } from '../sighting.ts';
 
 type Codes = Readonly<Record<number, string>>;
 
@@ -20,6 +21,26 @@ export const portStatuses: Codes = {
   14: 'relay stuck, filtered',
   15: 'card chip fault',
   16: 'detection circuit fault',
+};
+
+/** The same in the words that the protocols share. Float charging still draws power. */
+export const portStates: Readonly<Record<number, PortState>> = {
+  0: 'idle',
+  1: 'charging',
+  2: 'plugged',
+  3: 'full',
+  4: 'fault',
+  5: 'charging',
+  6: 'fault',
+  7: 'fault',
+  8: 'fault',
+  9: 'fault',
+  10: 'fault',
+  11: 'fault',
+  13: 'fault',
+  14: 'fault',
+  15: 'fault',
+  16: 'fault',
 };
 
 /** Stop reason of a settlement (03, 43). */
@@ -52,6 +73,38 @@ export const stopReasons: Codes = {
   26: 'over-voltage',
   27: 'under-voltage',
   28: 'cut off at low power',
+};
+
+/** The same in the words that the protocols share. */
+export const endReasonOfStop: Readonly<Record<number, EndReason>> = {
+  1: 'full',
+  2: 'max-time',
+  3: 'time-up',
+  4: 'energy-up',
+  5: 'unplugged',
+  6: 'overload',
+  7: 'server',
+  8: 'overload',
+  9: 'low-power',
+  10: 'fault-temperature',
+  11: 'fault-temperature',
+  12: 'fault-current',
+  13: 'unplugged',
+  14: 'no-load',
+  15: 'fault-hardware',
+  16: 'fault-water',
+  17: 'fault-fire',
+  18: 'fault-fire',
+  19: 'door',
+  20: 'door',
+  21: 'external',
+  22: 'card',
+  23: 'server',
+  24: 'fault-fire',
+  25: 'fault-hardware',
+  26: 'fault-voltage',
+  27: 'fault-voltage',
+  28: 'low-power',
 };
 
 /** Answer to 82. The device has acted in spite of its refusal for 3 and 9; for 1 and 2 it has not. */
@@ -120,6 +173,13 @@ export const accountStates: Codes = {
 export const cardTypes: Codes = { 0: 'old', 1: 'new', 3: 'UID only', 4: 'social card' };
 
 export const startSources: Codes = { 0: 'offline card', 1: 'server', 3: 'verification code' };
+
+/** The same in the words that the protocols share. */
+export const orderSources: Readonly<Record<number, NonNullable<OrderSighting['source']>>> = {
+  0: 'offline',
+  1: 'server',
+  3: 'code',
+};
 
 /** The meaning of a code, or the code itself where the vendor names none. */
 export function meaningOf(codes: Codes, code: number): string {

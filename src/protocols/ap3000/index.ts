@@ -8,6 +8,7 @@ import { maxFrameBytes, protocolName } from './frame.ts';
 import { createDecoder, sniff } from './framing.ts';
 import { encodeMessage } from './message.ts';
 import { parameterCommands } from './parameter-commands.ts';
+import { sightingsOf, sightingsOfResult } from './sightings.ts';
 
 export const ap3000: Protocol = {
   name: protocolName,
@@ -31,4 +32,6 @@ export const ap3000: Protocol = {
   encode: encodeMessage,
   answer: answerTo,
   weight: weightOf,
+  sightings: sightingsOf,
+  sightingsOfResult,
 };

@@ -1,12 +1,9 @@
 /** What the server owes a device for its reports, and what those reports are worth. */
 import type { Answer, Fields, Message, ReportWeight } from '../protocol.ts';
+import { toDeviceTime } from './device-time.ts';
 import { type KvElement, kv } from './kv.ts';
 import { elementsOf, encodeMessage } from './message-codec.ts';
 
-/** Devices show and report UTC+8. */
-const deviceZoneMs = 8 * 3_600_000;
-/** The latest moment that four digits of a year can say, Unix milliseconds. */
-const latestMs = Date.UTC(9999, 0);
 const done = 1;
 
 /** What a message deserves: the weight of what it reports, and how it is answered. */
@@ -56,8 +53,7 @@ export function weightOf(message: Message): ReportWeight {
 }
 
 function timeOfDay(message: Message, nowMs: number): Answer {
-  const local = new Date(Math.min(Math.max(nowMs, 0), latestMs) + deviceZoneMs).toISOString();
-  const timeBcdLocal = local.replace(/\D/g, '').slice(0, 14);
+  const timeBcdLocal = toDeviceTime(nowMs);
   return { frame: reply(message, 'heartbeat.reply', { timeBcdLocal }), after: 'receipt' };
 }
 

@@ -7,6 +7,7 @@ import { answerTo, weightOf } from './answers.ts';
 import { commands } from './commands.ts';
 import { type Cut, createFramer, maxFrameBytes } from './framing.ts';
 import { decodeMessage, encodeMessage, protocolName } from './message-codec.ts';
+import { sightingsOf, sightingsOfResult } from './sightings.ts';
 
 const deviceIdPattern = /^[0-9a-f]{14}$/i;
 /** No vendor document names a default; an erased memory reads as one of these. */
@@ -48,6 +49,8 @@ export const bkv: Protocol = {
   encode: encodeMessage,
   answer: answerTo,
   weight: weightOf,
+  sightings: sightingsOf,
+  sightingsOfResult,
 };
 
 function decoded(cut: Cut, direction: Direction): Decoded {
