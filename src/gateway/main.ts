@@ -52,10 +52,7 @@ export async function startGateway({ config, ...deps }: StartGatewayDeps): Promi
 export async function runGateway({ config }: { config: Config }): Promise<void> {
   const log = createLog({ level: config.log.level, role: 'gateway' });
   const lifecycle = createLifecycle({ log });
-  lifecycle.endOnSignals({
-    graceMs: config.gateway.drainMs + CLOSE_GRACE_MS,
-    exceptHangup: config.tls.addr !== undefined,
-  });
+  lifecycle.endOnSignals({ graceMs: config.gateway.drainMs + CLOSE_GRACE_MS });
   const { ready } = await startGateway({ config, log, lifecycle });
   printReady(ready);
   log.info({ tcp: ready.tcp, admin: ready.admin }, 'gateway ready');

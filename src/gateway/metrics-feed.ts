@@ -14,7 +14,8 @@ export function createMetricsFeed({ metrics, counts }: { metrics: Metrics; count
 
   function add(key: string, value: number, instrument: Instrument, labels: Record<string, string>) {
     const since = value - (told.get(key) ?? 0);
-    if (since === 0) return;
+    // Told at 0 too: the first event of a series is an increase only if it began before.
+    if (since === 0 && told.has(key)) return;
     told.set(key, value);
     instrument.inc(labels, since);
   }

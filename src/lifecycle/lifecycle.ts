@@ -13,9 +13,9 @@ export type Lifecycle = {
   /**
    * SIGTERM, SIGINT and uncaught errors close everything and end the process: with 0 after a
    * signal, with 1 after an error or when closing takes longer than the bound. A second signal
-   * ends it at once. SIGHUP ends it too, unless it means something else to the process.
+   * ends it at once. SIGHUP ends it too, unless somebody listens for it.
    */
-  endOnSignals(options: { graceMs: number; exceptHangup?: boolean }): void;
+  endOnSignals(options: { graceMs: number }): void;
   closing(): boolean;
 };
 
@@ -51,11 +51,10 @@ export function createLifecycle({ log }: { log: Log }): Lifecycle {
     },
     close,
     closing: () => closed !== undefined,
-    endOnSignals({ graceMs, exceptHangup = false }) {
+    endOnSignals({ graceMs }) {
       closeWithGrace(
         {
           delay: graceMs,
-          ...(exceptHangup && { skip: ['SIGHUP'] }),
           // A process that could not start ends by itself, with the code that says so.
           skip: ['SIGHUP', 'beforeExit'],
           logger: { error: (problem: unknown) => log.error({ error: problem }, 'shutdown') },

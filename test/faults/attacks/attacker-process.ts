@@ -1,5 +1,6 @@
 /** One attack, with the sockets and the processor time of its own process. */
 
+import { writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { setPriority } from 'node:os';
 import type { AttackKind, AttackRequest, AttackSeen } from './attacker.ts';
@@ -191,6 +192,12 @@ async function stop(): Promise<void> {
 }
 
 setPriority(lowest);
+try {
+  // Where the system schedules sessions against each other, the priority of a process counts only within its own.
+  writeFileSync('/proc/self/autogroup', String(lowest));
+} catch {
+  // It does not.
+}
 serve((what, given) => {
   if (what === 'start') return start(given);
   if (what === 'stop') return stop();

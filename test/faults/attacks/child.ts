@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { watchParent } from '../../../src/lifecycle/parent-watch.ts';
 
 export type Child = {
   ask<T>(what: string, given?: object): Promise<T>;
@@ -16,13 +17,20 @@ type Answer = { id: number; result?: unknown; error?: string };
 /** Starts a program of this folder. */
 export function startChild(file: string): Child {
   const program = fileURLToPath(new URL(file, import.meta.url));
-  const child = spawn(process.execPath, [program], { stdio: ['pipe', 'pipe', 'inherit'] });
+  // A session of its own: the system shares the processor out by session first.
+  const child = spawn(process.execPath, [program], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    detached: true,
+  });
+  // One that is stopped does not see its input end.
+  const watch = child.pid ? watchParent({ pid: child.pid, signal: 'SIGKILL' }) : undefined;
   const waiters = new Map<number, (answer: Answer) => void>();
   let lastId = 0;
   let gone = false;
   const ended = new Promise<void>((resolve) => {
     child.once('exit', (code, signal) => {
       gone = true;
+      watch?.stop();
       const error = `${file} is gone: ${signal ?? code}`;
       for (const [id, tell] of waiters) tell({ id, error });
       resolve();
