@@ -4,6 +4,7 @@ import { v7 as uuidV7 } from 'uuid';
 import { createAccept } from '../queues/accept.ts';
 import { createOutbound } from '../queues/outbound.ts';
 import { createScheduleQueue } from '../queues/schedules.ts';
+import { createDeviceChanges, createDeviceChangesListener } from '../src/bridge/device-changes.ts';
 import { createKeys } from '../src/bridge/keys.ts';
 import { createPresence } from '../src/bridge/presence.ts';
 import { withBridgeScripts } from '../src/bridge/scripts.ts';
@@ -22,9 +23,12 @@ import { createDeviceIds } from '../src/store/device-ids.ts';
 import { createDeviceLookup } from '../src/store/device-lookup.ts';
 import { createDevices } from '../src/store/devices.ts';
 import { createLedger } from '../src/store/ledger.ts';
+import { createOrders } from '../src/store/orders.ts';
 import { createPauses } from '../src/store/pauses.ts';
+import { createPorts } from '../src/store/ports.ts';
 import { createReports } from '../src/store/reports.ts';
 import { createSchedules } from '../src/store/schedules.ts';
+import { announcingNews } from './device-news.ts';
 import { createDuty } from './lease.ts';
 import { createScheduleConsumer } from './schedules.ts';
 import { createOutboundWorker } from './worker.ts';
@@ -75,6 +79,11 @@ export async function runWorker({ config }: { config: Config }): Promise<void> {
 
   let redisReplaced: () => void = () => undefined;
   const devices = createDevices({ database });
+  const deviceIds = createDeviceIds({ database });
+  const changes = { channel: keys.deviceChangesChannel(), from: workerId, log };
+  const deviceChanges = createDeviceChanges({ ...changes, redis });
+  lifecycle.onClose('device changes', async () => deviceChanges.close());
+  const onlyKnown = config.devices.admission === 'known';
   const pauses = createPauses({ database });
   const worker = createOutboundWorker({
     workerId,
@@ -84,9 +93,12 @@ export async function runWorker({ config }: { config: Config }): Promise<void> {
     blocking: (name) => connect('blocking', name),
     outbound,
     ledger,
-    devices,
-    ...(config.devices.admission === 'known' && { known: createDeviceIds({ database }) }),
+    // Where only known devices may log in, a sighting makes none known.
+    devices: onlyKnown ? devices : announcingNews({ devices, deviceIds, changes: deviceChanges }),
+    ...(onlyKnown && { known: deviceIds }),
     reports: createReports({ database }),
+    ports: createPorts({ database }),
+    orders: createOrders({ database }),
     pauses,
     protocols,
     flushRate: config.gateway.flushRate,
@@ -96,6 +108,10 @@ export async function runWorker({ config }: { config: Config }): Promise<void> {
     concurrency: config.outbound.concurrency,
     caps: config.outbound,
   });
+  // Rows of a day that has no place of its own yet are kept too, but have to be moved later.
+  await ledger.makeLogDays({ now: Date.now() }).catch((error) => {
+    log.warn({ error: messageOf(error) }, 'days of the command log not made ahead');
+  });
   await worker.start();
   // After its clients were made, so that it closes before them: jobs in hand need them to end.
   lifecycle.onClose(
@@ -104,7 +120,15 @@ export async function runWorker({ config }: { config: Config }): Promise<void> {
     config.worker.drainMs + closingMs,
   );
 
-  const deviceLookup = createDeviceLookup({ devices });
+  const deviceLookup = createDeviceLookup({ devices, metrics });
+  metrics.observeDeviceLookup(deviceLookup);
+  const changeListener = createDeviceChangesListener({
+    ...changes,
+    redis: connect('subscriber', 'device changes'),
+    lookup: deviceLookup,
+  });
+  await changeListener.start();
+  lifecycle.onClose('changes of devices', () => changeListener.close());
   const scheduleQueue = createScheduleQueue({
     redis,
     keys,

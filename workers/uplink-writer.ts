@@ -15,10 +15,9 @@ import { createSeenFilter, type Seen } from './seen-filter.ts';
 export type UplinkWriterDeps = {
   devices: Pick<Devices, 'seen'>;
   reports: Pick<Reports, 'add'>;
-  /** Without them, and without the protocols that tell of them, ports and orders are not kept. */
-  ports?: Pick<Ports, 'note'>;
-  orders?: Pick<Orders, 'note'>;
-  protocols?: readonly Pick<Protocol, 'name' | 'sightings' | 'sightingsOfResult'>[];
+  ports: Pick<Ports, 'note'>;
+  orders: Pick<Orders, 'note'>;
+  protocols: readonly Pick<Protocol, 'name' | 'sightings' | 'sightingsOfResult'>[];
   metrics: Metrics;
   log: Log;
 };
@@ -106,7 +105,7 @@ export function createUplinkWriter(deps: UplinkWriterDeps) {
   }
 
   function sightingsIn({ protocol: spoken, deviceId, ...report }: Report): readonly Sighting[] {
-    const protocol = protocols?.find(({ name }) => name === spoken);
+    const protocol = protocols.find(({ name }) => name === spoken);
     if (!protocol) return [];
     if (report.name !== commandDone) return protocol.sightings(report);
     if (checkDone.Check(report.fields)) {
@@ -117,11 +116,8 @@ export function createUplinkWriter(deps: UplinkWriterDeps) {
   }
 
   /** Waits while the ledger is away. What it does not take for good must not hold up all that follows. */
-  async function tolerated(
-    count: number,
-    store: (() => Promise<unknown>) | undefined,
-  ): Promise<void> {
-    if (count === 0 || !store) return;
+  async function tolerated(count: number, store: () => Promise<unknown>): Promise<void> {
+    if (count === 0) return;
     try {
       await store();
     } catch (error) {
@@ -141,8 +137,8 @@ export function createUplinkWriter(deps: UplinkWriterDeps) {
           seenFilter.written(news);
         }),
         tolerated(found.reports.length, () => reports.add(found.reports)),
-        tolerated(found.ports.length, ports && (() => ports.note(found.ports))),
-        tolerated(found.orders.length, orders && (() => orders.note(found.orders))),
+        tolerated(found.ports.length, () => ports.note(found.ports)),
+        tolerated(found.orders.length, () => orders.note(found.orders)),
       ]);
       const failure = results.find((result) => result.status === 'rejected');
       if (failure) throw failure.reason;

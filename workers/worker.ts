@@ -24,6 +24,7 @@ import type { Metrics } from '../src/metrics/metrics.ts';
 import type { Outcome } from '../src/outcome.ts';
 import type { Protocol } from '../src/protocols/protocol.ts';
 import type { Devices, Ledger, Pauses, Reports } from '../src/store/contract.ts';
+import type { Orders, Ports } from '../src/store/device-data.ts';
 import type { DeviceIds } from '../src/store/device-ids.ts';
 import type { Retention } from '../src/store/retention.ts';
 import { createJobRemoval } from './dead-letters.ts';
@@ -62,6 +63,8 @@ export type WorkerDeps = {
   /** Where only known devices may log in: their ids. */
   known?: DeviceIds;
   reports: Reports;
+  ports: Ports;
+  orders: Orders;
   pauses: Pauses;
   protocols: readonly Protocol[];
   /** Devices a second whose parked commands are let go when all are woken. */

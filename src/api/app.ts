@@ -18,10 +18,12 @@ import type { Log } from '../log/log.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { Devices, Ledger, Pauses, Schedules } from '../store/contract.ts';
+import type { CommandLog, Orders, Ports, RecentDevices } from '../store/device-data.ts';
 import { type ApiKey, guardRoutes } from './auth.ts';
 import { batchRoutes } from './batch.ts';
 import { commandRoutes } from './commands.ts';
 import { deadRoutes } from './dead.ts';
+import { deviceDataRoutes } from './device-data.ts';
 import { deviceRemovalRoutes } from './device-removal.ts';
 import { deviceRoutes, type PresenceReading } from './devices.ts';
 import { describeRoutes, serveDocs } from './docs.ts';
@@ -43,7 +45,10 @@ export type ApiDeps = {
   apiId: string;
   useCases: UseCases;
   ledger: Pick<Ledger, 'find' | 'list'>;
-  devices: Pick<Devices, 'list' | 'register'>;
+  devices: Pick<Devices, 'list' | 'register'> & RecentDevices;
+  ports: Pick<Ports, 'list'>;
+  orders: Pick<Orders, 'list' | 'find'>;
+  commandLog: Pick<CommandLog, 'list'>;
   /** Lets a registered device log in at once, where only known devices may. */
   admit?: (deviceId: string) => Promise<unknown>;
   presence: PresenceReading;
@@ -156,6 +161,7 @@ export function createApi(deps: ApiDeps): FastifyInstance {
     deadRoutes(v1, parts);
     deviceRoutes(v1, parts);
     deviceRemovalRoutes(v1, parts);
+    deviceDataRoutes(v1, parts);
     pauseRoutes(v1, parts);
     scheduleRoutes(v1, parts);
     protocolRoutes(v1, deps);

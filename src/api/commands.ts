@@ -172,7 +172,8 @@ function gone(reply: FastifyReply): AbortSignal {
   return controller.signal;
 }
 
-function readFilter(
+/** What a list of commands is asked for; BAD_REQUEST names the faults. */
+export function readFilter(
   query: Static<typeof CommandQuery>,
   protocols: readonly Protocol[],
 ): CommandFilter {

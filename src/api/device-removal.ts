@@ -8,14 +8,14 @@ import { DownlinkError } from '../errors.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { Ledger } from '../store/contract.ts';
 import type { DeviceIds } from '../store/device-ids.ts';
-import type { DeviceLookup } from '../store/device-lookup.ts';
 import type { PresenceReading } from './devices.ts';
 import { commonProblems, IdParams, NoContent, problems } from './schemas.ts';
 
 export type RemoveDeviceDeps = {
   deviceIds: Pick<DeviceIds, 'remove'>;
   ledger: Pick<Ledger, 'list'>;
-  deviceLookup: Pick<DeviceLookup, 'drop'>;
+  /** What this process and the others remember of the device counts no more. */
+  deviceChanged(deviceId: string): void;
   presence: Pick<PresenceReading, 'find'>;
   expel: Expel;
 };
@@ -26,7 +26,7 @@ export type RemoveDevice = (deviceId: string) => Promise<void>;
 const unfinished = statuses.filter((status) => !isFinal(status));
 
 export function createRemoveDevice(deps: RemoveDeviceDeps): RemoveDevice {
-  const { deviceIds, ledger, deviceLookup, presence, expel } = deps;
+  const { deviceIds, ledger, deviceChanged, presence, expel } = deps;
 
   async function conflict(deviceId: string): Promise<DownlinkError> {
     const { items } = await ledger.list({ deviceId, status: unfinished, limit: 1 });
@@ -48,7 +48,7 @@ export function createRemoveDevice(deps: RemoveDeviceDeps): RemoveDevice {
     });
     const outcome = await deviceIds.remove(deviceId);
     if (outcome === 'busy') throw await conflict(deviceId);
-    deviceLookup.drop(deviceId);
+    deviceChanged(deviceId);
     // Also when there was no row: an earlier removal may not have come this far.
     const ended = await expel(deviceId).catch((cause: unknown) => {
       throw new DownlinkError('STORE_UNAVAILABLE', 'the session was not ended', { cause });

@@ -6,6 +6,7 @@ import { DownlinkError, messageOf } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { Device, Devices, Pause, Pauses } from '../store/contract.ts';
+import type { RecentDevices } from '../store/device-data.ts';
 import type { DeviceLookup } from '../store/device-lookup.ts';
 import { type DeviceJson, deviceJson, isoOf } from './representation.ts';
 import {
@@ -37,21 +38,27 @@ export type ShowDevice = (deviceId: string) => Promise<DeviceJson & { paused?: P
 type PausedJson = { since: string; by: string; reason: string | null };
 
 export type DeviceRoutes = {
-  devices: Pick<Devices, 'list' | 'register'>;
+  devices: Pick<Devices, 'list' | 'register'> & RecentDevices;
+  /** What this process and the others remember of the device counts no more. */
+  deviceChanged(deviceId: string): void;
   /** Lets a registered device log in at once, where only known devices may. */
   admit?: (deviceId: string) => Promise<unknown>;
   log: Log;
   presence: PresenceReading;
   protocols: readonly Protocol[];
   showDevice: ShowDevice;
+  now?: () => number;
 };
 
 const DEFAULT_LIMIT = 50;
+/** Whoever is online was seen so lately; presence says whether it still is. */
+const ONLINE_SEEN_WITHIN_MS = 5 * 60_000;
 /** Pages looked through for one answer when most devices are filtered out. */
 const MAX_ROUNDS = 10;
 
 export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
-  const { devices, presence, protocols, showDevice, admit, log } = deps;
+  const { devices, presence, protocols, showDevice, admit, deviceChanged, log } = deps;
+  const { now = Date.now } = deps;
 
   app.get<{ Querystring: Static<typeof DeviceQuery> }>(
     '/devices',
@@ -61,7 +68,7 @@ export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
         operationId: 'listDevices',
         summary: 'List devices',
         description:
-          'With `online`, a page may hold fewer items than `limit` although more follow: go on while there is a nextCursor.',
+          'With `online`, a page may hold fewer items than `limit` although more follow: go on while there is a nextCursor. `online=true` lists those that are connected and were seen in the last 5 minutes, the latest first; one that is seen again meanwhile moves ahead of the pages that were read. Otherwise devices come in the order of their ids.',
         tags: ['devices'],
         querystring: DeviceQuery,
         response: { 200: DevicePage, ...commonProblems },
@@ -106,6 +113,7 @@ export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
     async (request, reply) => {
       const { deviceId, protocol } = readRegistration(request.params.id, request.body?.protocol);
       const isNew = await devices.register(deviceId, protocol);
+      if (isNew) deviceChanged(deviceId);
       await admit?.(deviceId).catch((error: unknown) => {
         // A worker puts the copy right, within minutes.
         log.warn({ deviceId, error: messageOf(error) }, 'device not yet known to the gateways');
@@ -128,14 +136,18 @@ export function deviceRoutes(app: FastifyInstance, deps: DeviceRoutes): void {
 
   async function listDevices(query: Static<typeof DeviceQuery>) {
     const { online, protocol, limit = DEFAULT_LIMIT } = query;
+    const since = now() - ONLINE_SEEN_WITHIN_MS;
     const items: DeviceJson[] = [];
     let cursor = query.cursor;
     for (let round = 0; round < MAX_ROUNDS; round += 1) {
-      const page = await devices.list({
+      const asked = {
         ...(protocol !== undefined && { protocol }),
         ...(cursor !== undefined && { cursor }),
         limit: limit - items.length,
-      });
+      };
+      const page = online
+        ? await devices.recentlySeen({ ...asked, since })
+        : await devices.list(asked);
       items.push(...(await withPresence(page.items, online)));
       cursor = page.nextCursor ?? undefined;
       if (cursor === undefined || items.length >= limit) break;
@@ -185,11 +197,15 @@ export function createShowDevice({
       return { ...deviceJson(unseen(deviceId, present.protocol), present), ...paused };
     }
     if (row.status === 'rejected') throw row.reason;
-    throw new DownlinkError(
-      'DEVICE_UNKNOWN',
-      `device ${deviceId} is unknown: register it with PUT /v1/devices/${deviceId}, or let it connect once`,
-    );
+    throw unknownDevice(deviceId);
   };
+}
+
+export function unknownDevice(deviceId: string): DownlinkError {
+  return new DownlinkError(
+    'DEVICE_UNKNOWN',
+    `device ${deviceId} is unknown: register it with PUT /v1/devices/${deviceId}, or let it connect once`,
+  );
 }
 
 function pausedJson(pause: Pause | null): PausedJson | null {

@@ -6,6 +6,7 @@ import { createBoard } from '../../dashboard/board.ts';
 import { createBoardRetry } from '../../dashboard/retry.ts';
 import { createOutbound } from '../../queues/outbound.ts';
 import { createScheduleQueue } from '../../queues/schedules.ts';
+import { createDeviceChanges, createDeviceChangesListener } from '../bridge/device-changes.ts';
 import { createKeys } from '../bridge/keys.ts';
 import { createExpel, createKnownDevices } from '../bridge/known-devices.ts';
 import { createOutbox } from '../bridge/outbox.ts';
@@ -24,12 +25,15 @@ import { printReady } from '../lifecycle/ready-line.ts';
 import { createLog, type Log } from '../log/log.ts';
 import { createMetrics } from '../metrics/metrics.ts';
 import { protocols } from '../protocols/index.ts';
+import { createCommandLog } from '../store/command-log.ts';
 import { createDatabase } from '../store/database.ts';
 import { createDeviceIds } from '../store/device-ids.ts';
 import { createDeviceLookup } from '../store/device-lookup.ts';
 import { createDevices } from '../store/devices.ts';
 import { createLedger } from '../store/ledger.ts';
+import { createOrders } from '../store/orders.ts';
 import { createPauses } from '../store/pauses.ts';
+import { createPorts } from '../store/ports.ts';
 import { createSchedules } from '../store/schedules.ts';
 import { createApi } from './app.ts';
 import { createFailures } from './failures.ts';
@@ -82,7 +86,8 @@ export async function openApi({
   const ledger = createLedger({ pool, log, metrics });
   lifecycle.onClose('ledger', () => ledger.close());
   const devices = createDevices({ database });
-  const deviceLookup = createDeviceLookup({ devices });
+  const deviceLookup = createDeviceLookup({ devices, metrics });
+  metrics.observeDeviceLookup(deviceLookup);
 
   const redis = connect('commands');
   const presence = createPresence({ redis, keys });
@@ -96,6 +101,9 @@ export async function openApi({
 
   const outbox = createOutbox({ redis, from: apiId });
   const subscriber = connect('subscriber');
+  const changes = { channel: keys.deviceChangesChannel(), from: apiId, log };
+  const deviceChanges = createDeviceChanges({ ...changes, redis });
+  lifecycle.onClose('device changes', async () => deviceChanges.close());
   const answers = createWithdrawals({ from: apiId, outbox, keys });
   const pauses = createPauses({ database });
   const scheduleQueue = createScheduleQueue({
@@ -112,6 +120,7 @@ export async function openApi({
     outbox,
     devices,
     deviceLookup,
+    deviceChanges,
     deviceIds: createDeviceIds({ database }),
     expel: createExpel({ redis, keys, outbox }),
     presence,
@@ -142,6 +151,9 @@ export async function openApi({
     useCases,
     ledger,
     devices,
+    ports: createPorts({ database }),
+    orders: createOrders({ database }),
+    commandLog: createCommandLog({ database }),
     ...(config.devices.admission === 'known' && {
       admit: (deviceId: string) => known.add([deviceId]),
     }),
@@ -177,7 +189,13 @@ export async function openApi({
     withdrawals: answers,
     log,
   });
-  await Promise.all([waits.start(), listener.start()]);
+  const changeListener = createDeviceChangesListener({
+    ...changes,
+    redis: subscriber,
+    lookup: deviceLookup,
+  });
+  await Promise.all([waits.start(), listener.start(), changeListener.start()]);
+  lifecycle.onClose('changes of devices', () => changeListener.close());
   lifecycle.onClose('withdrawals', () => listener.close());
   // Before the server, which would otherwise wait for those who wait.
   lifecycle.onClose('waits', () => waits.close());

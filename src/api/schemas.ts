@@ -6,8 +6,11 @@ import { errorCodes } from '../errors.ts';
 import { becauses } from './explanation.ts';
 
 const exampleId = '01929d2c-7a3e-7c55-b1c4-6a1f0f2d9e10';
-const Time = Type.String({ description: 'ISO 8601', examples: ['2026-01-31T08:00:00.000Z'] });
-const orNull = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
+export const Time = Type.String({
+  description: 'ISO 8601',
+  examples: ['2026-01-31T08:00:00.000Z'],
+});
+export const orNull = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 
 export const Problem = Type.Object(
   {
@@ -278,8 +281,11 @@ export const Stats = Type.Object(
   },
 );
 
-const Limit = Type.Integer({ minimum: 1, maximum: 200, default: 50 });
-const Cursor = Type.String({ maxLength: 512, description: 'nextCursor of the page before.' });
+export const Limit = Type.Integer({ minimum: 1, maximum: 200, default: 50 });
+export const Cursor = Type.String({
+  maxLength: 512,
+  description: 'nextCursor of the page before.',
+});
 
 export const CommandQuery = Type.Object(
   {

@@ -6,6 +6,7 @@ import { createDeadLetters } from '../../queues/dead-letters.ts';
 import type { Caps } from '../../queues/line.ts';
 import { createReplay } from '../../queues/replay.ts';
 import { createTakeBack } from '../../queues/take-back.ts';
+import type { DeviceChanges } from '../bridge/device-changes.ts';
 import type { Keys } from '../bridge/keys.ts';
 import type { Expel } from '../bridge/known-devices.ts';
 import type { Outbox } from '../bridge/outbox.ts';
@@ -18,6 +19,7 @@ import type { Devices, Ledger, Pauses } from '../store/contract.ts';
 import type { DeviceIds } from '../store/device-ids.ts';
 import type { DeviceLookup as CachedLookup } from '../store/device-lookup.ts';
 import { createCancel } from './cancel.ts';
+import { createRequireDevice } from './device-data.ts';
 import { createRemoveDevice } from './device-removal.ts';
 import { createShowDevice, type PresenceReading } from './devices.ts';
 import { createExplain } from './explain.ts';
@@ -32,7 +34,9 @@ export type UseCaseDeps = {
   outbox: Outbox;
   devices: Pick<Devices, 'find'>;
   /** What accept asks; it is told of registrations at once. */
-  deviceLookup: DeviceLookup & Pick<CachedLookup, 'put' | 'drop'>;
+  deviceLookup: DeviceLookup & Pick<CachedLookup, 'put' | 'forget'>;
+  /** By it the lookups of other processes are told as well. */
+  deviceChanges: Pick<DeviceChanges, 'announce'>;
   deviceIds: Pick<DeviceIds, 'remove'>;
   expel: Expel;
   presence: PresenceReading;
@@ -79,6 +83,10 @@ export function createUseCases(deps: UseCaseDeps) {
     newId,
     ...patience,
   });
+  const deviceChanged = (deviceId: string) => {
+    deviceLookup.forget(deviceId);
+    deps.deviceChanges.announce([deviceId]);
+  };
   const takeBack = createTakeBack({ outbound, routes, ledger, protocols, notify, now });
   const replay = createReplay({ accept, ledger, outbound, protocols, log, now });
   return {
@@ -89,7 +97,9 @@ export function createUseCases(deps: UseCaseDeps) {
     cancel: createCancel({ lookup, ledger, outbound, routes, withdrawals, takeBack, endsTravel }),
     deadLetters: createDeadLetters({ ledger, outbound, replay, log, now }),
     pausing: createPausing({ pauses, routes, outbox, keys, log, now }),
-    removeDevice: createRemoveDevice(deps),
+    deviceChanged,
+    removeDevice: createRemoveDevice({ ...deps, deviceChanged }),
+    requireDevice: createRequireDevice({ deviceLookup, presence }),
     showDevice: createShowDevice({ devices, deviceLookup, presence, pauses }),
     explain: createExplain({
       lookup,

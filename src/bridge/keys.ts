@@ -60,6 +60,8 @@ export function createKeys(prefix: string, shards: number) {
     workerChannel: (workerId: string) => `${prefix}:worker:${workerId}`,
     apiChannel: (apiId: string) => `${prefix}:api:${apiId}`,
     eventsChannel: () => `${prefix}:events`,
+    /** Ids of devices that were registered, removed or changed, for those who remember devices. */
+    deviceChangesChannel: () => `${prefix}:device-changes`,
     /** Set once; gone when Redis lost its memory. */
     memory: () => `${prefix}:memory`,
     lease: (duty: string) => `${prefix}:lease:${duty}`,

@@ -56,6 +56,36 @@ db.command('rollback')
     const { rollback } = await import('../store/migrate.ts');
     for (const name of await rollback({ url: databaseUrl(), steps })) print(`undone ${name}`);
   });
+db.command('slow')
+  .description('list the statements that take long on average')
+  .option('--mean <ms>', 'from this mean on', positive, 100)
+  .option('--limit <n>', 'at most so many', whole, 20)
+  .action(async ({ mean, limit }) => {
+    const { printSlow } = await import('./db-slow.ts');
+    const width = process.stdout.columns;
+    const wanted = { url: databaseUrl(), meanMs: mean, limit, ...(width && { width }) };
+    if (!(await printSlow(wanted, print))) process.exitCode = 1;
+  });
+db.command('seed')
+  .description('fill an empty database with made-up devices and their data, for benchmarks')
+  .option('--devices <n>', 'devices, with their ports', whole, 100_000)
+  .option('--orders <n>', 'orders of 90 days', whole, 1_000_000)
+  .option('--log <n>', 'rows of the command log, of 14 days', whole, 5_000_000)
+  .option('--in-use', 'also into a database that holds something else')
+  .action(async ({ devices, orders, log, inUse }) => {
+    const { runSeed } = await import('./db-seed.ts');
+    const { ms } = await runSeed({
+      url: databaseUrl(),
+      devices,
+      orders,
+      log,
+      besideForeign: inUse === true,
+      stream: process.stderr,
+    });
+    print(
+      `seeded ${devices} devices, ${orders} orders, ${log} log rows in ${(ms / 1000).toFixed(1)} s`,
+    );
+  });
 
 program
   .command('doctor')
@@ -146,6 +176,12 @@ function whole(text: string): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= 0) return value;
   throw new InvalidArgumentError('It takes a whole number.');
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (text !== '' && value >= 0 && Number.isFinite(value)) return value;
+  throw new InvalidArgumentError('It takes a number, 0 or more.');
 }
 
 function probability(text: string): number {

@@ -11,6 +11,7 @@ export type PostgresConnection = {
   min?: number;
   /** The server ends a statement that takes longer. */
   statementTimeoutMs?: number;
+  healthCheckEveryMs?: number;
   log?: Log;
 };
 
@@ -23,6 +24,7 @@ const IDLE_TIMEOUT_MS = 30 * 60_000;
 const LIFETIME_S = 60 * 60;
 const KEEP_ALIVE_MS = 10_000;
 const HEALTH_CHECK_EVERY_MS = 60_000;
+const HEALTH_CHECK_TIMEOUT_MS = 2_000;
 
 /** A pool that outlives its connections. It connects when first asked, or ahead when `min` is set. */
 export function connectPostgres({
@@ -31,6 +33,7 @@ export function connectPostgres({
   max = MAX_CONNECTIONS,
   min = 0,
   statementTimeoutMs = STATEMENT_TIMEOUT_MS,
+  healthCheckEveryMs = HEALTH_CHECK_EVERY_MS,
   log,
 }: PostgresConnection): pg.Pool {
   const pool = new pg.Pool({
@@ -55,32 +58,39 @@ export function connectPostgres({
       log?.info({ severity: notice.severity, notice: notice.message }, 'postgres notice');
     });
   });
-  if (min > 0) keepWarm(pool, min, log);
+  keepHealthy(pool, { min: Math.min(min, max), everyMs: healthCheckEveryMs, log });
   return pool;
 }
 
-/** Opens the connections that are missing to `min`, and finds dead idle ones, once a minute. */
-function keepWarm(pool: pg.Pool, min: number, log: Log | undefined): void {
-  const check = async () => {
-    const clients = await Promise.allSettled(
-      Array.from({ length: Math.max(min - pool.totalCount, 1) }, () => pool.connect()),
-    );
-    for (const client of clients) {
-      if (client.status === 'rejected') {
-        log?.debug({ error: client.reason }, 'postgres health check failed');
-        continue;
-      }
-      // The empty query asks for nothing but an answer.
-      await client.value.query('').then(
-        () => client.value.release(),
-        (error: Error) => client.value.release(error),
-      );
-    }
+type Upkeep = { min: number; everyMs: number; log: Log | undefined };
+
+/** Opens the connections that are missing to `min`, and finds dead ones among the idle, now and then. */
+function keepHealthy(pool: pg.Pool, { min, everyMs, log }: Upkeep): void {
+  const look = async () => {
+    // All at once: one after the other, the pool would hand out the same one again and again.
+    const count = pool.idleCount + Math.max(min - pool.totalCount, 0);
+    const looks = await Promise.allSettled(Array.from({ length: count }, () => askOne(pool)));
+    const failures = looks.filter((one) => one.status === 'rejected');
+    const [first] = failures;
+    if (first) log?.debug({ failures: failures.length, error: first.reason }, 'postgres ailing');
   };
   const timer = setInterval(() => {
     if (pool.ending || pool.ended) clearInterval(timer);
-    else void check();
-  }, HEALTH_CHECK_EVERY_MS);
+    else void look();
+  }, everyMs);
   timer.unref();
-  void check();
+  if (min > 0) void look();
+}
+
+/** A connection that does not answer is closed, and the pool opens another when it is needed. */
+async function askOne(pool: pg.Pool): Promise<void> {
+  const client = await pool.connect();
+  try {
+    // The empty query asks for nothing but an answer.
+    await client.query({ text: '', query_timeout: HEALTH_CHECK_TIMEOUT_MS } as pg.QueryConfig);
+    client.release();
+  } catch (error) {
+    client.release(error as Error);
+    throw error;
+  }
 }

@@ -197,6 +197,12 @@ export function createMetrics(role: Role) {
       buckets: QUERY_BUCKETS_S,
       ...of('api', 'worker'),
     }),
+    deviceLookups: new Counter({
+      name: 'device_lookup_total',
+      help: 'Lookups of devices: from memory (hit), read (miss), or outdated while PostgreSQL is away (stale).',
+      labelNames: ['result'],
+      ...of('api', 'worker'),
+    }),
     ledgerBatchRows: new Histogram({
       name: 'ledger_batch_rows',
       help: 'Rows one statement wrote to the ledger.',
@@ -236,6 +242,11 @@ export function createMetrics(role: Role) {
     observeFlushBacklog(read: () => number) {
       const help = 'Devices that came back to parked commands and wait for their slot.';
       observed(registry, 'gateway_flush_backlog', help, async () => read());
+    },
+    /** Exposes what the remembered devices take, asked at every scrape. */
+    observeDeviceLookup(lookup: { readonly bytes: number }) {
+      const help = 'Bytes that the remembered devices take, estimated.';
+      observed(registry, 'device_lookup_bytes', help, async () => lookup.bytes);
     },
     /** Exposes a PostgreSQL pool, asked at every scrape. */
     observePool(pool: PoolSizes) {

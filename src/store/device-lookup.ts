@@ -1,5 +1,6 @@
 /** Devices by id from this process's memory, and from the ledger when they are not there. */
 import { LRUCache } from 'lru-cache';
+import type { Metrics } from '../metrics/metrics.ts';
 import type { Device, Devices } from './contract.ts';
 
 export type DeviceLookup = {
@@ -7,13 +8,18 @@ export type DeviceLookup = {
   find(deviceId: string): Promise<Device | null>;
   /** Takes in what was learnt elsewhere, such as from a login or a registration. */
   put(device: Device): void;
-  /** The device was removed. Other processes find out when their entries have grown old. */
-  drop(deviceId: string): void;
+  /** The device was registered, removed or changed: what is known of it, or being read, counts no more. */
+  forget(deviceId: string): void;
+  /** Changes may have been missed: each is read again before it is told, unless the ledger is away. */
+  forgetAll(): void;
   readonly size: number;
+  /** What the entries take, by a generous estimate. */
+  readonly bytes: number;
 };
 
 export type DeviceLookupDeps = {
   devices: Pick<Devices, 'find'>;
+  metrics?: Pick<Metrics, 'deviceLookups'>;
   maxEntries?: number;
   maxBytes?: number;
   ttlMs?: number;
@@ -23,7 +29,13 @@ export type DeviceLookupDeps = {
   now?: () => number;
 };
 
-type Known = { device: Device | null };
+type Known = {
+  device: Device | null;
+  /** How often everything had been forgotten when it was asked for. */
+  age: number;
+  /** Told for want of the ledger. */
+  outdated: boolean;
+};
 
 /** What an entry takes beside its facts, measured generously. */
 const entryBytes = 400;
@@ -34,12 +46,15 @@ const entryBytes = 400;
  */
 export function createDeviceLookup({
   devices,
+  metrics,
   maxEntries = 200_000,
   maxBytes = 100 * 1024 * 1024,
   ttlMs = 5 * 60_000,
   retryTtlMs = 5_000,
   now = () => performance.now(),
 }: DeviceLookupDeps): DeviceLookup {
+  let age = 0;
+
   const cache = new LRUCache<string, Known>({
     max: maxEntries,
     maxSize: maxBytes,
@@ -47,33 +62,61 @@ export function createDeviceLookup({
     ttl: ttlMs,
     ttlResolution: 0,
     perf: { now },
-    // A put() while a read is under way wins in the cache; the readers still get their answer.
+    // A put() or forget() while a read is under way wins in the cache; the readers still get their answer.
     ignoreFetchAbort: true,
-    async fetchMethod(deviceId, outdated, { options }) {
+    async fetchMethod(deviceId, held, { options }) {
+      const askedAt = age;
       try {
         const device = await devices.find(deviceId);
         if (!device) options.ttl = retryTtlMs;
-        return { device };
+        return { device, age: askedAt, outdated: false };
       } catch (error) {
-        if (!outdated?.device) throw error;
+        if (!held?.device) throw error;
         options.ttl = retryTtlMs;
-        return outdated;
+        return { device: held.device, age: askedAt, outdated: true };
       }
     },
   });
+
+  /** From memory, or null for what has to be read. */
+  function recall(deviceId: string): Known | null {
+    // Not get(): it would throw away what is past its time, and that may be all there is.
+    const known = cache.peek(deviceId);
+    if (!known || known.age !== age) return null;
+    cache.get(deviceId);
+    return known;
+  }
+
+  async function read(deviceId: string): Promise<Known> {
+    const asked = age;
+    for (;;) {
+      const known = await cache.fetch(deviceId, { forceRefresh: true });
+      if (known && known.age >= asked) return known;
+      // It was under way before everything was forgotten: once more.
+    }
+  }
+
   return {
     async find(deviceId) {
-      const known = await cache.fetch(deviceId);
-      return known?.device ?? null;
+      const held = recall(deviceId);
+      const known = held ?? (await read(deviceId));
+      metrics?.deviceLookups.inc({ result: known.outdated ? 'stale' : held ? 'hit' : 'miss' });
+      return known.device;
     },
     put(device) {
-      cache.set(device.deviceId, { device });
+      cache.set(device.deviceId, { device, age, outdated: false });
     },
-    drop(deviceId) {
+    forget(deviceId) {
       cache.delete(deviceId);
+    },
+    forgetAll() {
+      age += 1;
     },
     get size() {
       return cache.size;
+    },
+    get bytes() {
+      return cache.calculatedSize;
     },
   };
 }

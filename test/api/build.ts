@@ -76,7 +76,8 @@ export function buildApi({ accept, ...more }: Partial<ApiDeps> & { accept?: Acce
     withdrawals: { ...gateways.withdrawals, receive: () => false },
     outbox: { send: () => undefined },
     devices,
-    deviceLookup: { find: devices.find, put: () => undefined, drop: () => undefined },
+    deviceLookup: { find: devices.find, put: () => undefined, forget: () => undefined },
+    deviceChanges: { announce: () => undefined },
     deviceIds: {
       remove: async (deviceId) => (memory.known.delete(deviceId) ? 'removed' : 'unknown'),
     },
@@ -108,6 +109,9 @@ export function buildApi({ accept, ...more }: Partial<ApiDeps> & { accept?: Acce
     useCases,
     ledger,
     devices,
+    ports: { list: nobody },
+    orders: { list: noPage, find: nothing },
+    commandLog: { list: noPage },
     presence,
     pauses,
     schedules: createMemorySchedules(),
@@ -138,6 +142,7 @@ export function buildApi({ accept, ...more }: Partial<ApiDeps> & { accept?: Acce
 const no = async () => false;
 const nothing = async () => null;
 const nobody = async () => [];
+const noPage = async () => ({ items: [], nextCursor: null });
 
 export type Who = keyof typeof secrets | 'nobody';
 

@@ -64,6 +64,8 @@ describe('GET /v1/devices', () => {
     await put(bkvId);
     await put(ap3000Id);
     api.memory.present.set(ap3000Id, { gatewayId: 'gw-1', epoch: 1, protocol: 'ap3000' });
+    const seen = api.memory.known.get(ap3000Id);
+    if (seen) seen.lastSeenAt = Date.now();
   });
   const ids = (items: { deviceId: string }[]) => items.map(({ deviceId }) => deviceId);
 

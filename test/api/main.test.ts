@@ -2,7 +2,7 @@ import { Writable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openApi } from '../../src/api/main.ts';
 import { createKeys } from '../../src/bridge/keys.ts';
-import { loadConfig } from '../../src/config/config.ts';
+import { type Config, loadConfig } from '../../src/config/config.ts';
 import { connectPostgres } from '../../src/connections/postgres.ts';
 import { closeRedis, connectRedis } from '../../src/connections/redis.ts';
 import { createLifecycle } from '../../src/lifecycle/lifecycle.ts';
@@ -29,12 +29,13 @@ const silent = createLog({
 });
 const lifecycle = createLifecycle({ log: silent });
 let base: string;
+let config: Config;
 let stores: { redisUrl: string; databaseUrl: string; prefix: string };
 
 beforeAll(async () => {
   const [redis, database] = [await freshRedis(), await freshDatabase()];
   stores = { redisUrl: redis.url, databaseUrl: database.url, prefix: redis.prefix };
-  const config = loadConfig({
+  config = loadConfig({
     env: {
       REDIS_URL: redis.url,
       DATABASE_URL: database.url,
@@ -137,6 +138,34 @@ describe('an API process over real stores', () => {
     await ledger.close();
     await pool.end();
     await closeRedis(redis);
+  });
+
+  it('knows at once what another process registered or removed', async () => {
+    const other = '82200520004870';
+    const { http } = await openApi({ config, log: silent, lifecycle });
+    const told = async () => {
+      const response = await fetch(`http://${http}/v1/devices/${other}/ports`, {
+        headers: { authorization: `Bearer ${secret}` },
+      });
+      return response.status;
+    };
+    expect(await told()).toBe(404);
+    expect((await call('PUT', `/v1/devices/${other}`)).status).toBe(201);
+    // Left alone, it would not ask again for five seconds; of a known one, for five minutes.
+    await eventually(async () => expect(await told()).toBe(200), { withinMs: 3_000 });
+    const removed = await fetch(`${base}/v1/devices/${other}`, {
+      method: 'DELETE',
+      headers: { authorization: `Bearer ${secret}` },
+    });
+    expect(removed.status).toBe(204);
+    await eventually(async () => expect(await told()).toBe(404), { withinMs: 3_000 });
+    expect(await told()).toBe(404);
+    const metrics = await (await fetch(`http://${http}/metrics`)).text();
+    expect(metrics).toMatch(/^device_lookup_total\{result="hit"\} [1-9]/m);
+    expect(metrics).toMatch(/^device_lookup_total\{result="miss"\} [1-9]/m);
+    expect(metrics).toMatch(/^device_lookup_bytes [1-9]/m);
+    expect(metrics).toMatch(/^db_query_latency_seconds_count\{query="ports.list"\} [1-9]/m);
+    expect(metrics).toMatch(/^db_pool_connections\{state="idle"\} \d/m);
   });
 
   it('keeps secrets out of its log', async () => {

@@ -9,6 +9,7 @@ import { createApi } from '../../src/api/app.ts';
 import { createFailures } from '../../src/api/failures.ts';
 import { createUseCases } from '../../src/api/use-cases.ts';
 import { createWaits } from '../../src/api/waits.ts';
+import { createDeviceChanges } from '../../src/bridge/device-changes.ts';
 import { createKeys } from '../../src/bridge/keys.ts';
 import { createExpel, createKnownDevices } from '../../src/bridge/known-devices.ts';
 import { createOutbox } from '../../src/bridge/outbox.ts';
@@ -20,13 +21,16 @@ import { closeRedis, connectRedis } from '../../src/connections/redis.ts';
 import { createLog, type Log } from '../../src/log/log.ts';
 import { createMetrics } from '../../src/metrics/metrics.ts';
 import { protocols } from '../../src/protocols/index.ts';
+import { createCommandLog } from '../../src/store/command-log.ts';
 import type { Ledger } from '../../src/store/contract.ts';
 import { createDatabase } from '../../src/store/database.ts';
 import { createDeviceIds } from '../../src/store/device-ids.ts';
 import { createDeviceLookup } from '../../src/store/device-lookup.ts';
 import { createDevices } from '../../src/store/devices.ts';
 import { createLedger } from '../../src/store/ledger.ts';
+import { createOrders } from '../../src/store/orders.ts';
 import { createPauses } from '../../src/store/pauses.ts';
+import { createPorts } from '../../src/store/ports.ts';
 import { createSchedules } from '../../src/store/schedules.ts';
 import { freshDatabase, freshRedis } from '../support/stores.ts';
 import { bkvId, caller, secrets, sha256 } from './build.ts';
@@ -57,6 +61,11 @@ export async function realApi({ boardLedger, boardLog }: Instead = {}) {
   const pauses = createPauses({ database });
   const scheduleQueue = createScheduleQueue({ redis, keys, onError: () => undefined });
   const outbox = createOutbox({ redis, from: 'api-test' });
+  const channel = keys.deviceChangesChannel();
+  const deviceChanges = createDeviceChanges({ redis, channel, from: 'api-test', log });
+  const ports = createPorts({ database });
+  const orders = createOrders({ database });
+  const commandLog = createCommandLog({ database });
   const known = createKnownDevices({ redis, keys });
   const useCases = createUseCases({
     ledger,
@@ -67,6 +76,7 @@ export async function realApi({ boardLedger, boardLog }: Instead = {}) {
     outbox,
     devices,
     deviceLookup,
+    deviceChanges,
     deviceIds: createDeviceIds({ database }),
     expel: createExpel({ redis, keys, outbox }),
     presence,
@@ -87,6 +97,9 @@ export async function realApi({ boardLedger, boardLog }: Instead = {}) {
     useCases,
     ledger,
     devices,
+    ports,
+    orders,
+    commandLog,
     admit: (deviceId) => known.add([deviceId]),
     presence,
     pauses,
@@ -118,6 +131,7 @@ export async function realApi({ boardLedger, boardLog }: Instead = {}) {
     await ledger.close();
     database.close();
     await pool.end();
+    deviceChanges.close();
     await closeRedis(redis);
   });
   await devices.register(bkvId, 'bkv');
@@ -128,6 +142,11 @@ export async function realApi({ boardLedger, boardLog }: Instead = {}) {
     keys,
     ledger,
     devices,
+    ports,
+    orders,
+    commandLog,
+    presence,
+    pool,
     deviceLookup,
     outbound,
     routes,

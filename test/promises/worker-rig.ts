@@ -16,7 +16,9 @@ import { protocolNamed, protocols } from '../../src/protocols/index.ts';
 import { createDatabase } from '../../src/store/database.ts';
 import { createDevices } from '../../src/store/devices.ts';
 import type { PostgresLedger } from '../../src/store/ledger.ts';
+import { createOrders } from '../../src/store/orders.ts';
 import { createPauses } from '../../src/store/pauses.ts';
+import { createPorts } from '../../src/store/ports.ts';
 import { createReports } from '../../src/store/reports.ts';
 import { createOutboundWorker } from '../../workers/worker.ts';
 import { freshLedger, quietLog as log } from '../store/fixture.ts';
@@ -87,6 +89,8 @@ export async function startWorkerRig({
     ledger: asSeen(ledger),
     devices: createDevices({ database }),
     reports: createReports({ database }),
+    ports: createPorts({ database }),
+    orders: createOrders({ database }),
     pauses: createPauses({ database }),
     protocols,
     flushRate: 500,

@@ -76,7 +76,13 @@ async function removeKeys(url: string, run: string): Promise<void> {
 }
 
 async function dropDatabases(url: string, run: string): Promise<void> {
-  const pool = connectPostgres({ url, applicationName: 'downlink-test', max: 1 });
+  const pool = connectPostgres({
+    url,
+    applicationName: 'downlink-test',
+    max: 1,
+    // Dropping a database ends with a checkpoint of the whole server.
+    statementTimeoutMs: 60_000,
+  });
   const { rows } = await pool.query<{ datname: string }>(
     'SELECT datname FROM pg_database WHERE datname LIKE $1',
     [`${run}\\_%`],

@@ -4,6 +4,7 @@ import type { Command, CommandRecord } from '../../src/command.ts';
 import { isFinal } from '../../src/command.ts';
 import { DownlinkError, type ErrorCode } from '../../src/errors.ts';
 import type { Device, Devices, Ledger } from '../../src/store/contract.ts';
+import type { RecentDevices } from '../../src/store/device-data.ts';
 
 /** `hangs`: never answers. A promise: answers when it resolves. */
 export type Condition = 'well' | 'away' | 'hangs' | Promise<void>;
@@ -174,7 +175,12 @@ export function createMemoryDevices() {
   const present = new Map<string, { gatewayId: string; epoch: number; protocol: string }>();
   const state = { ledger: 'well' as Condition, redis: 'well' as Condition };
 
-  const devices: Devices = {
+  const devices: Devices & RecentDevices = {
+    async recentlySeen({ since, limit }) {
+      await endure(state.ledger, 'LEDGER_UNAVAILABLE');
+      const items = [...known.values()].filter(({ lastSeenAt }) => (lastSeenAt ?? 0) >= since);
+      return { items: items.slice(0, limit), nextCursor: null };
+    },
     async find(deviceId) {
       await endure(state.ledger, 'LEDGER_UNAVAILABLE');
       return known.get(deviceId) ?? null;

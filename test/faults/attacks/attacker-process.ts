@@ -61,7 +61,7 @@ const habits: Record<AttackKind, Habit> = {
       const begin = () => void peer.socket.write(endlessFrame(peer.deviceId, largestFrame - 96));
       begin();
       peer.every(100, () => void peer.socket.write(Buffer.alloc(1)));
-      peer.every(1_500, begin);
+      peer.every(500, begin);
     },
   },
   deaf: {
@@ -103,7 +103,7 @@ const habits: Record<AttackKind, Habit> = {
   vanished: { connected: (peer) => void peer.logIn() },
   'borrowed ids': {
     connected: ({ socket, deviceId }) => void socket.write(heartbeat(deviceId)),
-    againMs: 500,
+    againMs: 1_000,
   },
 };
 

@@ -20,8 +20,9 @@ export type Probed = {
   rssBytes: number;
 };
 
-const heartbeatMs = 2_000;
-const partialFrameMs = 1_000;
+const heartbeatMs = 1_600;
+/** Three frames that never end are more garbage than a connection may send; it must not be idle by then. */
+const partialFrameMs = 600;
 
 for (const { limits } of protocols) Object.assign(limits, { heartbeatMs, partialFrameMs });
 
