@@ -16,6 +16,7 @@ import type { CloseReason, Counts, LoginFailure } from './counts.ts';
 import type { GatewayOptions } from './options.ts';
 import type { Session } from './session.ts';
 import { Timer, type TimerTarget, type TimerWheel } from './timer-wheel.ts';
+import type { Turns, TurnTarget } from './turns.ts';
 
 /** Shared by all connections of a gateway. */
 export type ConnectionHost = {
@@ -24,6 +25,7 @@ export type ConnectionHost = {
   readonly clock: Clock;
   readonly wheel: TimerWheel;
   readonly cork: Cork;
+  readonly turns: Turns;
   readonly counts: Counts;
   readonly log: Log;
   /** A sound message of a device. */
@@ -48,8 +50,8 @@ type OwnedSocket = Socket & { [owner]: Connection };
 
 const noSessions: readonly Session[] = [];
 const NEVER = Number.POSITIVE_INFINITY;
-/** What is read before the budget is looked at again: a few dozen frames at most. */
-const SLICE_BYTES = 1024;
+/** What is read before the budget is looked at again: a dozen frames at most. */
+const SLICE_BYTES = 256;
 /** A stall is found out this fraction of its timeout late at most. */
 const STALL_LOOKS = 4;
 /** Ends that are the peer's own doing when it never logged in. */
@@ -60,7 +62,7 @@ const misbehaviours: Partial<Record<CloseReason, LoginFailure>> = {
   'wrong-device': 'wrong-device',
 };
 
-export class Connection implements TimerTarget {
+export class Connection implements TimerTarget, TurnTarget {
   readonly #host: ConnectionHost;
   readonly #socket: OwnedSocket;
   readonly #timer = new Timer(this);
@@ -80,6 +82,8 @@ export class Connection implements TimerTarget {
   #decoder: Decoder | null = null;
   /** Bytes from before the protocol was known. */
   #head: Uint8Array | null = null;
+  /** Of the last chunk, what waits for its turn. */
+  #rest: Uint8Array | null = null;
   #closed = false;
   #corked = false;
   /** Anything at all that made sense; a modem's plain text does. */
@@ -178,6 +182,7 @@ export class Connection implements TimerTarget {
     wheel.cancel(this.#timer);
     this.#decoder = null;
     this.#head = null;
+    this.#rest = null;
     const failure = misbehaviours[reason];
     if (failure && (!this.#loggedIn || reason === 'wrong-device')) {
       counts.loginFailures[failure] += 1;
@@ -306,16 +311,31 @@ export class Connection implements TimerTarget {
   }
 
   /** Cuts and hears the bytes as long as their device may be heard; the rest goes back to the socket. */
+  /** A slice now; what is left waits for its turn, so that others are read in between. */
   #read(bytes: Uint8Array): void {
     const { protocol } = this;
     if (!protocol) return;
-    for (let at = 0; at < bytes.length && !this.#closed; at += SLICE_BYTES) {
-      if (this.#host.clock.ticks() < this.#solventAt()) {
-        this.#pause(bytes.subarray(at));
-        return;
-      }
-      const decoder = this.#decoder ?? protocol.decoder('up');
-      this.#take(decoder, decoder.push(bytes.subarray(at, at + SLICE_BYTES)));
+    if (this.#host.clock.ticks() < this.#solventAt()) {
+      this.#pause(bytes);
+      return;
+    }
+    const decoder = this.#decoder ?? protocol.decoder('up');
+    this.#take(decoder, decoder.push(bytes.subarray(0, SLICE_BYTES)));
+    if (this.#closed || bytes.length <= SLICE_BYTES) return;
+    this.#rest = bytes.subarray(SLICE_BYTES);
+    this.#socket.pause();
+    this.#host.turns.add(this);
+  }
+
+  onTurn(): void {
+    const rest = this.#rest;
+    if (!rest || this.#closed) return;
+    this.#rest = null;
+    try {
+      this.#read(rest);
+      if (!this.#closed && !this.#rest && this.#pausedSince === NEVER) this.#socket.resume();
+    } catch (error) {
+      this.broke(error);
     }
   }
 

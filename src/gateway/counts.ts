@@ -24,7 +24,7 @@ export const closeReasons = [
 export type CloseReason = (typeof closeReasons)[number];
 
 /** Why a peer was sent away before it became a connection. */
-const allRefusals = [...refusals, 'tls-handshake', 'tls-client-cert'] as const;
+const allRefusals = [...refusals, 'tls-handshake', 'tls-client-cert', 'gone'] as const;
 export type Refused = (typeof allRefusals)[number];
 
 /** Why a connection, or a device on it, did not get in. */

@@ -49,15 +49,27 @@ const badLine = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ERR_TLS_HANDSHAKE_
 
 export function createDoor(deps: DoorDeps): Door {
   const { addr, reusePort, tls, admission, counts, clock, log } = deps;
-  const plain = createAccept({ addr, reusePort, onSocket: (s) => knock(s, letIn), clock, log });
+  const plain = createAccept({ addr, reusePort, onSocket: (s) => receive(s, letIn), clock, log });
   const secured =
     tls &&
-    createAccept({ addr: tls.addr, reusePort, onSocket: (s) => knock(s, shake), clock, log });
+    createAccept({ addr: tls.addr, reusePort, onSocket: (s) => receive(s, shake), clock, log });
+
+  /** Nobody above could take what it throws. */
+  function receive(socket: Socket, go: (socket: Socket, ticket: Ticket) => void): void {
+    try {
+      knock(socket, go);
+    } catch (error) {
+      log.error({ error }, 'a peer could not be received');
+      socket.on('error', ignore);
+      socket.destroy();
+    }
+  }
 
   function knock(socket: Socket, go: (socket: Socket, ticket: Ticket) => void): void {
     const address = socket.remoteAddress;
     // It has hung up before its turn came.
     if (address === undefined) {
+      counts.refused.gone += 1;
       socket.destroy();
       return;
     }

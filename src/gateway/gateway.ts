@@ -17,6 +17,7 @@ import { createSessions, type Sessions } from './sessions.ts';
 import { createThrottle } from './throttle.ts';
 import { createTimerWheel } from './timer-wheel.ts';
 import type { Tls } from './tls.ts';
+import { createTurns } from './turns.ts';
 import { createUplink } from './uplink.ts';
 
 export type Gateway = {
@@ -92,6 +93,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     counts,
     log,
   });
+  const turns = createTurns();
   const onBreak = createThrottle(clock);
   const host: ConnectionHost = {
     protocols,
@@ -99,6 +101,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     clock,
     wheel,
     cork: createCork(),
+    turns,
     counts,
     log,
     message: (connection, message) => sessions.receive(connection, message),
@@ -230,6 +233,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     clearInterval(sweeping);
     admission.close();
     wheel.stop();
+    turns.stop();
     await bridge.stop();
   }
 

@@ -114,7 +114,8 @@ export function createTimerWheel({
     },
     advance,
     start() {
-      interval ??= setInterval(advance, tickMs).unref();
+      // After the sockets were read: when this process was held up, what devices said meanwhile comes first.
+      interval ??= setInterval(() => void setImmediate(advance), tickMs).unref();
     },
     stop() {
       clearInterval(interval);

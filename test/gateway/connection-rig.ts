@@ -46,6 +46,8 @@ export function createConnectionRig(
     clock,
     wheel: clock.wheel,
     cork: createCork(),
+    // Each turn at once: time is the test's.
+    turns: { add: (target) => target.onTurn(), stop: () => undefined },
     counts,
     log: quiet,
     message(connection, message) {

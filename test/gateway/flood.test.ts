@@ -55,7 +55,11 @@ describe('while a connection is paused', () => {
 
   test('neither the frame that it is in the middle of nor its silence is held against it', async () => {
     const impatient = { ...bkv, limits: { ...bkv.limits, heartbeatMs: 2_000 } };
-    const rig = createConnectionRig({ options: slow, protocols: [impatient] });
+    // A frame each 5 s: longer than the silence that ends it, and soon longer than a frame may take.
+    const rig = createConnectionRig({
+      options: { ...slow, deviceRate: 0.2 },
+      protocols: [impatient],
+    });
     rig.onMessage = (connection) => {
       connection.sessions = [someSession];
     };
@@ -63,16 +67,18 @@ describe('while a connection is paused', () => {
     rig.open(peer.socket);
     peer.arrives(many(30));
     await turn();
-    // The first kilobyte, which ends within a frame: that frame is due within 10 s, silence ends it after 5 s.
-    const first = Math.floor(1_024 / heartbeat.length);
-    expect(1_024 % heartbeat.length).toBeGreaterThan(0);
+    // The first slice, which ends within a frame: that frame is due within 10 s, silence ends it after 5 s.
+    const first = Math.floor(256 / heartbeat.length);
+    expect(256 % heartbeat.length).toBeGreaterThan(0);
     expect(rig.heard).toHaveLength(first);
     expect(rig.counts.throttled).toBe(1);
-    rig.clock.pass((first - 2) * 1_000);
+    rig.clock.pass((first - 2) * 5_000);
     await turn();
     expect(rig.heard).toHaveLength(first);
-    rig.clock.pass(1_200);
-    await turn();
+    for (let s = 0; s < 200 && rig.heard.length < 30; s += 1) {
+      rig.clock.pass(1_000);
+      await turn();
+    }
     expect(rig.heard).toHaveLength(30);
     expect(rig.told).toEqual([]);
     expect(rig.counts.bytesIn).toBe(30 * heartbeat.length);
@@ -91,8 +97,10 @@ describe('while a connection is paused', () => {
       Buffer.concat([many(20), Buffer.from('fcfe0bb8000000000000018220052000', 'hex'), many(2)]),
     );
     await turn();
-    rig.clock.pass(19_200);
-    await turn();
+    for (let s = 0; s < 26; s += 1) {
+      rig.clock.pass(1_000);
+      await turn();
+    }
     expect(rig.heard).toHaveLength(20);
     expect(rig.counts.garbageBytes['partial-timeout']).toBe(0);
     rig.clock.pass(10_200);

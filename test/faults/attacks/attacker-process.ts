@@ -61,7 +61,8 @@ const habits: Record<AttackKind, Habit> = {
       const begin = () => void peer.socket.write(endlessFrame(peer.deviceId, largestFrame - 96));
       begin();
       peer.every(100, () => void peer.socket.write(Buffer.alloc(1)));
-      peer.every(500, begin);
+      // Once the one before was given up: a frame in a frame would fill it.
+      peer.every(700, begin);
     },
   },
   deaf: {
