@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util';
 import { benchConnections } from './connections.ts';
 import { benchLatency } from './latency.ts';
+import { benchQueries } from './queries.ts';
 import { print, printJson, type Report } from './report.ts';
 import { benchThroughput } from './throughput.ts';
 import { benchWake } from './wake.ts';
@@ -22,6 +23,10 @@ const { values, positionals } = parseArgs({
     most: { type: 'string' },
     seconds: { type: 'string', default: '30' },
     heartbeat: { type: 'string', default: '30' },
+    // queries
+    'seed-devices': { type: 'string', default: '100000' },
+    orders: { type: 'string', default: '1000000' },
+    log: { type: 'string', default: '5000000' },
     // wake
     returning: { type: 'string', default: '1000' },
     backlog: { type: 'string', default: '20000' },
@@ -57,6 +62,13 @@ const benches: Record<string, () => Promise<Report>> = {
       rate: whole('rate', values.rate ?? '500', 2_000),
       seconds: whole('seconds', values.seconds, 120),
       heartbeatS: whole('heartbeat', values.heartbeat, 60),
+      say,
+    }),
+  queries: () =>
+    benchQueries({
+      devices: whole('devices', values['seed-devices'], 1_000_000),
+      orders: whole('orders', values.orders, 10_000_000),
+      log: whole('log', values.log, 50_000_000),
       say,
     }),
   wake: () =>
