@@ -84,6 +84,11 @@ export class Connection implements TimerTarget, TurnTarget {
   #head: Uint8Array | null = null;
   /** Of the last chunk, what waits for its turn. */
   #rest: Uint8Array | null = null;
+  /** Bytes that were put back into the socket and will come again. */
+  #putBackBytes = 0;
+  /** The peer has hung up, and the socket is gone: both wait for what it said before. */
+  #ended = false;
+  #gone = false;
   #closed = false;
   #corked = false;
   /** Anything at all that made sense; a modem's plain text does. */
@@ -217,7 +222,9 @@ export class Connection implements TimerTarget, TurnTarget {
   receive(chunk: Uint8Array): void {
     if (this.#closed) return;
     try {
-      this.#host.counts.bytesIn += chunk.length;
+      // What was put back comes again, and was counted.
+      this.#host.counts.bytesIn += Math.max(0, chunk.length - this.#putBackBytes);
+      this.#putBackBytes = Math.max(0, this.#putBackBytes - chunk.length);
       const bytes = this.protocol ? chunk : this.#recognise(chunk);
       if (bytes) this.#read(bytes);
     } catch (error) {
@@ -226,6 +233,9 @@ export class Connection implements TimerTarget, TurnTarget {
   }
 
   end(): void {
+    // What it said before it hung up may be money.
+    this.#ended = true;
+    if (this.#rest) return;
     try {
       this.close('peer-closed');
     } catch (error) {
@@ -244,7 +254,9 @@ export class Connection implements TimerTarget, TurnTarget {
 
   release(): void {
     this.end();
-    this.#host.released(this);
+    // Where its turn is still to come, that releases it.
+    if (this.#rest) this.#gone = true;
+    else this.#host.released(this);
   }
 
   onTimer(): void {
@@ -315,7 +327,8 @@ export class Connection implements TimerTarget, TurnTarget {
   #read(bytes: Uint8Array): void {
     const { protocol } = this;
     if (!protocol) return;
-    if (this.#host.clock.ticks() < this.#solventAt()) {
+    // Behind its end nothing can be put back any more; what is left is a chunk at most.
+    if (!this.#ended && this.#host.clock.ticks() < this.#solventAt()) {
       this.#pause(bytes);
       return;
     }
@@ -329,14 +342,18 @@ export class Connection implements TimerTarget, TurnTarget {
 
   onTurn(): void {
     const rest = this.#rest;
-    if (!rest || this.#closed) return;
     this.#rest = null;
     try {
-      this.#read(rest);
-      if (!this.#closed && !this.#rest && this.#pausedSince === NEVER) this.#socket.resume();
+      if (rest && !this.#closed) this.#read(rest);
+      if (this.#rest) return;
+      if (this.#ended) this.close('peer-closed');
+      else if (!this.#closed && this.#pausedSince === NEVER) this.#socket.resume();
     } catch (error) {
       this.broke(error);
     }
+    if (!this.#gone) return;
+    this.#gone = false;
+    this.#host.released(this);
   }
 
   /** When the debt is down to what may be sent at once. */
@@ -356,7 +373,7 @@ export class Connection implements TimerTarget, TurnTarget {
   #pause(rest: Uint8Array): void {
     const { counts, clock } = this.#host;
     counts.throttled += 1;
-    counts.bytesIn -= rest.length;
+    this.#putBackBytes += rest.length;
     this.#pausedSince = clock.ticks();
     // In this order: a flowing socket would hand the bytes back at once.
     this.#socket.pause();
@@ -378,7 +395,7 @@ export class Connection implements TimerTarget, TurnTarget {
   }
 
   #partialDueAt(): number {
-    if (this.#pausedSince !== NEVER) return NEVER;
+    if (this.#pausedSince !== NEVER || this.#rest) return NEVER;
     return this.#partialSince + (this.protocol?.limits.partialFrameMs ?? 0);
   }
 

@@ -15,6 +15,7 @@ export const closeReasons = [
   'stalled',
   'wrong-device',
   'not-known',
+  'not-vouched',
   'taken',
   'internal',
   'flapping',

@@ -169,6 +169,16 @@ class Waiting {
   #gone = (): void => this.#pending.cancel();
 
   #listen = (chunk: Uint8Array): void => {
+    try {
+      this.#look(chunk);
+    } catch (error) {
+      this.#deps.log.error({ error }, 'a waiting peer could not be heard');
+      this.#pending.cancel();
+      this.#socket.destroy();
+    }
+  };
+
+  #look(chunk: Uint8Array): void {
     this.#heard.push(chunk);
     this.#heardBytes += chunk.length;
     const deviceId = this.#named(chunk);
@@ -178,7 +188,7 @@ class Waiting {
     if (deviceId === undefined) return;
     // The place comes back when the old socket is gone; it goes to whoever stands in front then.
     if (this.#deps.evictFor(deviceId)) this.#pending.first();
-  };
+  }
 
   #named(chunk: Uint8Array): string | undefined {
     const { protocols } = this.#deps;

@@ -168,13 +168,21 @@ export function createGateway(deps: GatewayDeps): Gateway {
     connections.add(new Connection(host, socket, ticket, deviceId));
   }
 
+  function publish(): void {
+    try {
+      feed?.publish();
+      const { allowed } = admission.snapshot();
+      deps.metrics?.rateLimiterAllowed.inc(allowed - allowedTold);
+      allowedTold = allowed;
+    } catch (error) {
+      onBreak((times) => log.error({ error, times }, 'counts not published'));
+    }
+  }
+
   function sweep(): void {
     deliveries.sweep();
     sessions.retryDepartures();
-    feed?.publish();
-    const { allowed } = admission.snapshot();
-    deps.metrics?.rateLimiterAllowed.inc(allowed - allowedTold);
-    allowedTold = allowed;
+    publish();
   }
 
   function* registrations() {

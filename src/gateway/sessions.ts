@@ -163,14 +163,13 @@ export function createSessions(deps: SessionsDeps): Sessions {
   function unvouched(session: Session): void {
     const { deviceId, connection } = session;
     const { remote } = connection;
-    counts.loginFailures['not-known'] += 1;
     onUnvouched((times) => {
       log.warn(
         { deviceId, remote, times },
         'device not served: whether it is known cannot be told',
       );
     });
-    close(session, 'not-known');
+    close(session, 'not-vouched');
   }
 
   /** Peers that make up ids must not fill the store with their refusals. */

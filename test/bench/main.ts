@@ -5,19 +5,20 @@ import { benchLatency } from './latency.ts';
 import { benchQueries } from './queries.ts';
 import { print, printJson, type Report } from './report.ts';
 import { benchThroughput } from './throughput.ts';
+import { benchUplink } from './uplink.ts';
 import { benchWake } from './wake.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: 'boolean', default: false },
-    // throughput, latency, connections
+    // throughput, latency, connections, uplink
     devices: { type: 'string', default: '10000' },
     commands: { type: 'string', default: '20000' },
     // throughput
     'ack-delay': { type: 'string', default: '0' },
     profile: { type: 'boolean', default: false },
-    // latency, connections
+    // latency, connections, uplink
     rate: { type: 'string' },
     // connections
     most: { type: 'string' },
@@ -27,6 +28,10 @@ const { values, positionals } = parseArgs({
     'seed-devices': { type: 'string', default: '100000' },
     orders: { type: 'string', default: '1000000' },
     log: { type: 'string', default: '5000000' },
+    // uplink
+    reports: { type: 'string', default: '100000' },
+    outage: { type: 'string', default: '60' },
+    hang: { type: 'boolean', default: false },
     // wake
     returning: { type: 'string', default: '1000' },
     backlog: { type: 'string', default: '20000' },
@@ -69,6 +74,15 @@ const benches: Record<string, () => Promise<Report>> = {
       devices: whole('devices', values['seed-devices'], 1_000_000),
       orders: whole('orders', values.orders, 10_000_000),
       log: whole('log', values.log, 50_000_000),
+      say,
+    }),
+  uplink: () =>
+    benchUplink({
+      devices: devices(),
+      reports: whole('reports', values.reports, 1_000_000),
+      rate: whole('rate', values.rate ?? '2000', 5_000),
+      outageS: whole('outage', values.outage, 600),
+      hang: values.hang,
       say,
     }),
   wake: () =>

@@ -80,7 +80,7 @@ describe('a BKV device', () => {
       .replaceAll('82231214002700', deviceId)
       .replace('03014a01', `03014a${socket.toString(16).padStart(2, '0')}`)
       .replace(
-        '03010800030109800401' + '0a000004019508e304010b000004010c000104010d000004010e0000',
+        '030108000301098004010a000004019508e304010b000004010c000104010d000004010e0000',
         `03010800030109${hole.status}04010a${hole.businessNo}04019508e304010b${word(hole.deciW)}` +
           `04010c000104010d${word(hole.wh)}04010e${word(hole.min)}`,
       );
@@ -267,7 +267,9 @@ describe('an AP3000 device', () => {
     });
     const reports = await logged(deviceId, 'settlement');
     expect(ms(shown!['endedAt'])).toBe(Math.min(...reports.map(({ at }) => ms(at))));
-    expect(ms(shown!['endedAt']) - ms(shown!['startedAt'])).toBe(3_600_000);
+    // The vendor's power report, too, says that the charge has lasted an hour, and it came first.
+    const [power] = await logged(deviceId, 'power');
+    expect(ms(shown!['startedAt'])).toBe(ms(power!['at']) - 3_600_000);
   });
 
   test('a charge by an offline card, which nobody here started, is one order with its card', async () => {

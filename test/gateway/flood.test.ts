@@ -15,6 +15,23 @@ describe('a device that sends faster than it may', () => {
   let rig: Rig;
   afterEach(() => rig.close());
 
+  test('is heard to the last frame also when it hangs up behind it', async () => {
+    rig = await startRig({ options: { deviceRate: 1_000, deviceBurst: 1_000 } });
+    const device = await connectedDtu(rig);
+    const others = [await rig.device()];
+    const stranger = frames.heartbeat('82210225000520');
+    for (const other of others) other.socket.write(many(900, stranger));
+    device.socket.end(
+      Buffer.concat([many(300), ...Array.from({ length: 20 }, () => frames.chargeEnd())]),
+    );
+    await eventually(() => {
+      expect(rig.gateway.counts.framesIn['bkv']?.['charge.end']).toBe(20);
+      expect(rig.gateway.load().connections).toBe(1);
+    });
+    const bytes = (301 + 900) * heartbeat.length + 20 * frames.chargeEnd().length;
+    await eventually(() => expect(rig.gateway.counts.bytesIn).toBe(bytes));
+  });
+
   test('is heard to the last frame, only more slowly', async () => {
     rig = await startRig({ options: { deviceRate: 400, deviceBurst: 50 } });
     const device = await connectedDtu(rig);

@@ -307,7 +307,7 @@ describe('where only known devices may log in', () => {
     const startedAt = performance.now();
     await refused(one, stranger);
     expect(performance.now() - startedAt).toBeGreaterThan(250);
-    expect(one.gateway.counts.closed['not-known']).toBe(1);
+    expect(one.gateway.counts.closed['not-vouched']).toBe(1);
     expect(await told('session.denied', 'heartbeat', 'charge.end')).toEqual([]);
   });
 
@@ -330,7 +330,8 @@ describe('where only known devices may log in', () => {
     one.commands.dlLoginGuarded = () => Promise.reject(new Error('redis is away'));
     await connected(one);
     await refused(one, stranger);
-    expect(one.gateway.counts.loginFailures['not-known']).toBe(1);
+    expect(one.gateway.counts.closed['not-vouched']).toBe(1);
+    expect(one.gateway.counts.loginFailures['not-known']).toBe(0);
   });
 
   test('a device that is removed loses its session and is refused from then on', async () => {

@@ -185,8 +185,11 @@ export function createAdmission({
       say();
     } catch (error) {
       sayCrash((times) => log.error({ error, times }, 'a connection could not be handled'));
-      ticket?.failed();
-      ticket?.release();
+      try {
+        ticket?.failed();
+      } finally {
+        ticket?.release();
+      }
       try {
         peer.crashed?.(error);
       } catch (failure) {
