@@ -3,11 +3,13 @@
  * as are wanted, then as many as its descriptors allow, while commands go through; then two gateway processes on one
  * port. The reference is a bare server of Node that holds as many sockets and answers the same bytes.
  */
+
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { RoleProcess } from '../../src/cli/role-process.ts';
 import { mergeRoundTrips, roundTripAt } from '../../src/simulator/round-trips.ts';
+import { percentile } from '../support/percentile.ts';
 import { type Caller, createCaller } from './caller.ts';
 import { watchCpu } from './cpu.ts';
 import { type Fleets, startFleets } from './fleets.ts';
@@ -21,7 +23,7 @@ import {
 } from './memory.ts';
 import { atRate } from './pace.ts';
 import type { Report } from './report.ts';
-import { deviceIds, openSite, percentile, type Site, until } from './site.ts';
+import { deviceIds, openSite, type Site, until } from './site.ts';
 
 export type ConnectionsOptions = {
   devices: number;

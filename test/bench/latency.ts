@@ -2,12 +2,14 @@
  * How long a command takes at a steady rate: the POST itself, from accept to the frame on the socket, and from the
  * device's answer to the end that the API shows. The reference is BullMQ's own add to its own worker at that rate.
  */
+
 import { Queue } from 'bullmq';
+import { percentile } from '../support/percentile.ts';
 import { type Caller, createCaller } from './caller.ts';
 import { atRate } from './pace.ts';
 import { runScript } from './processes.ts';
 import type { Report } from './report.ts';
-import { deviceIds, openSite, percentile, queryFor, type Site, until } from './site.ts';
+import { deviceIds, openSite, queryFor, type Site, until } from './site.ts';
 
 export type LatencyOptions = {
   devices: number;

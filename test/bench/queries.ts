@@ -10,6 +10,7 @@ import { createDevices } from '../../src/store/devices.ts';
 import { createOrders } from '../../src/store/orders.ts';
 import { createPorts } from '../../src/store/ports.ts';
 import { seed } from '../../src/store/seed.ts';
+import { percentile } from '../support/percentile.ts';
 import { benchStores, postgresVersion } from './processes.ts';
 import type { Report } from './report.ts';
 
@@ -190,9 +191,5 @@ async function timed(
     await read(id);
     ms.push(performance.now() - startedAt);
   }
-  return ms.sort((a, b) => a - b);
-}
-
-function percentile(sorted: readonly number[], share: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+  return ms;
 }

@@ -8,18 +8,11 @@ import { versionsPerActivation } from '../../queues/job.ts';
 import { parseBatch } from '../../src/bridge/messages.ts';
 import { closeRedis } from '../../src/connections/redis.ts';
 import { firstVersion } from '../../workers/run.ts';
+import { percentile } from '../support/percentile.ts';
 import { atRate } from './pace.ts';
 import { runScript } from './processes.ts';
 import type { Report } from './report.ts';
-import {
-  type Command,
-  deviceIds,
-  openSite,
-  percentile,
-  queryFor,
-  type Site,
-  until,
-} from './site.ts';
+import { type Command, deviceIds, openSite, queryFor, type Site, until } from './site.ts';
 
 export type WakeOptions = {
   /** Devices that return with one parked command each. */

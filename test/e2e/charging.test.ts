@@ -1,6 +1,5 @@
 /** Charges from the frames of their devices to the rows that operators read: whole sessions, repetitions included. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Json } from '../support/api-client.ts';
 import { eventually } from '../support/eventually.ts';
@@ -15,11 +14,7 @@ import {
   type PlainDevice,
 } from '../support/plain-device.ts';
 import { type Stack, startStack } from '../support/stack.ts';
-
-const vendorFrames = JSON.parse(
-  readFileSync(join(import.meta.dirname, '../frames/vendor_frames.json'), 'utf8'),
-) as { name: string; hex: string }[];
-const vendor = (name: string) => vendorFrames.find((frame) => frame.name === name)!.hex;
+import { vendor } from '../support/vendor-frames.ts';
 
 let stack: Stack;
 const devices: PlainDevice[] = [];

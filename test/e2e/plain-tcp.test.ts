@@ -1,6 +1,5 @@
 /** What the vendors print, on a socket, against the whole of downlink. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from '../support/eventually.ts';
 import {
@@ -14,11 +13,7 @@ import {
   type PlainDevice,
 } from '../support/plain-device.ts';
 import { type Stack, startStack } from '../support/stack.ts';
-
-const vendorFrames = JSON.parse(
-  readFileSync(join(import.meta.dirname, '../frames/vendor_frames.json'), 'utf8'),
-) as { name: string; hex: string }[];
-const vendor = (name: string) => vendorFrames.find((frame) => frame.name === name)!.hex;
+import { vendor } from '../support/vendor-frames.ts';
 
 let stack: Stack;
 const devices: PlainDevice[] = [];

@@ -3,14 +3,16 @@
  * them loses its connection, the gateway keeps nothing of a round, and it counts each attack for what it is.
  * `npm run test:faults` takes more peers, one attack at a time.
  */
+
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from '../support/eventually.ts';
+import { percentile } from '../support/percentile.ts';
 import { type Attacker, startAttacker } from './attacks/attacker.ts';
 import { idsOf } from './attacks/bytes.ts';
 import { addressesOf, type Case, cases, limitsFor, settingsOf, together } from './attacks/cases.ts';
 import { sendCommands } from './attacks/commands.ts';
 import { type Devices, startDevices } from './attacks/devices.ts';
-import { mebibytes, percentile, table } from './attacks/figures.ts';
+import { mebibytes, table } from './attacks/figures.ts';
 import type { Probed } from './attacks/gateway-probe.ts';
 import { type GatewayUnderAttack, type Site, startSite } from './attacks/site.ts';
 

@@ -1,17 +1,11 @@
 /** BKV devices on plain sockets against a whole downlink: what they hear, what they say, what the API shows. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import type { ShownCommand } from '../support/api-client.ts';
 import { eventually } from '../support/eventually.ts';
 import { bkvPatched, bkvSealed, bkvSize, connectPlain } from '../support/plain-device.ts';
 import { type Stack, type StackOptions, startStack } from '../support/stack.ts';
-
-const vendorFrames = JSON.parse(
-  readFileSync(join(import.meta.dirname, '../frames/vendor_frames.json'), 'utf8'),
-) as { name: string; hex: string }[];
-
-const vendor = (name: string) => vendorFrames.find((frame) => frame.name === name)!.hex;
+import { vendor } from '../support/vendor-frames.ts';
 
 /** The vendor's answer to a query of socket 1. */
 const queryReply =

@@ -1,11 +1,5 @@
 /** What is compared, and how it is shown. */
 
-/** The value that so large a share of the values does not exceed. */
-export function percentile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
-}
-
 export const mebibytes = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
 
 /** Columns of equal width; numbers to the right. */
